@@ -129,7 +129,9 @@ class Card(Declaration):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if missing := set(self.precisions) - set(self.parity.tolerances):
-            raise ValueError(f"parity.tolerances lacks {', '.join(sorted(missing))}, which precisions asks for")
+            raise ValueError(
+                f"parity.tolerances lacks {', '.join(sorted(missing))}, which precisions asks for"
+            )
         if self.serving.runtime == "onnx" and set(self.graphs) != {"model"}:
             raise ValueError("runtime `onnx` needs exactly one graph, named `model`")
         return self

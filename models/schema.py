@@ -15,7 +15,9 @@ from models.errors import DeclarationError
 class Strict(BaseModel):
     """Base of every declaration: frozen, and an unknown key is an error."""
 
-    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True
+    )
 
 
 class Declaration(Strict):
@@ -77,9 +79,7 @@ def _keys_at(cls: type[BaseModel], loc: tuple[int | str, ...]) -> set[str]:
             for model in _models_in(parent.model_fields[str(part)].annotation)
         }
         reachable = found or reachable
-    return {
-        field.alias or name for model in reachable for name, field in model.model_fields.items()
-    }
+    return {field.alias or name for model in reachable for name, field in model.model_fields.items()}
 
 
 def _models_in(annotation: Any) -> set[type[BaseModel]]:

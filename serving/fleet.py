@@ -93,9 +93,13 @@ class Fleet(Declaration):
                     raise ValueError(f"sites `{taken[address]}` and `{name}` both listen on {address}")
                 taken[address] = name
             if unknown := set(site.models or ()) - set(self.models):
-                raise ValueError(f"site `{name}` lists models the fleet does not have: {', '.join(sorted(unknown))}")
-            if unknown := set(site.apps or ()) - set(self.apps):
-                raise ValueError(f"site `{name}` lists apps the fleet does not have: {', '.join(sorted(unknown))}")
+                raise ValueError(
+                    f"site `{name}` lists models the fleet does not have: {', '.join(sorted(unknown))}"
+                )
+            if missing := set(site.apps or ()) - set(self.apps):
+                raise ValueError(
+                    f"site `{name}` lists apps the fleet does not have: {', '.join(sorted(missing))}"
+                )
         return self
 
     def models_at(self, site: str) -> list[str]:
