@@ -69,7 +69,7 @@ def _nearest(cls: type[BaseModel], loc: tuple[int | str, ...]) -> str:
 
 
 def _keys_at(cls: type[BaseModel], loc: tuple[int | str, ...]) -> set[str]:
-    """Field names of the models reachable at `loc`; parts of `loc` that are keys of mappings are passed over."""
+    """Field names of the models reachable at `loc`, passing over parts of it that are keys of mappings."""
     reachable: set[type[BaseModel]] = {cls}
     for part in loc:
         found = {

@@ -1,4 +1,4 @@
-"""`fleet.yaml`: the only thing a person writes to run a fleet. Everything else is derived from it and from the cards."""
+"""`fleet.yaml`: all a person writes to run a fleet; the rest is derived from it and from the cards."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""The media applications and the Ray Serve part that runs them."""

@@ -1,0 +1,1 @@
+"""A local site's life: its parts, their supervision and their state."""

@@ -1,0 +1,1 @@
+"""Triton Inference Server: its configuration, repository, models and process."""
