@@ -71,7 +71,7 @@ class Tensor(Strict):
 
 
 class Tolerance(Strict):
-    """How far an output may be from the source's: `|a - b| <= absolute + relative * |b|`, element by element."""
+    """How far an output may be from the source's: `|a - b| <= absolute + relative * |b|`, per element."""
 
     absolute: float = Field(ge=0)
     relative: float = Field(default=0.0, ge=0)
@@ -86,7 +86,7 @@ class Parity(Strict):
     """The source runtime that outputs are compared with."""
     tolerances: dict[Precision, Tolerance]
     max_error_rate_rise: dict[Precision, float] = {}
-    """Recognisers: by how much the character error rate on the card's clips may exceed the source's (0.01 = one point)."""
+    """Recognisers: how far the character error rate on the clips may exceed the source's (0.01: a point)."""
 
 
 class Serving(Strict):

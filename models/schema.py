@@ -1,4 +1,4 @@
-"""Declarations a person writes: strict YAML, read with errors that name the place and the nearest right key."""
+"""Declarations a person writes: strict YAML; errors name the place and the nearest right key."""
 
 from __future__ import annotations
 
