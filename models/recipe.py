@@ -49,7 +49,7 @@ class Recipe(Protocol):
         """The source runtime as a runner with the graphs' tensor names."""
 
     def cases(self, source: Path, exported: Path) -> Iterable[Case]:
-        """Recorded real inputs. `exported` holds the fp32 graphs, to derive one graph's inputs from another's."""
+        """Recorded real inputs; `exported` holds the fp32 graphs, so that one can feed another."""
 
 
 class RecognizerRecipe(Recipe, Protocol):
