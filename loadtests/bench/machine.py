@@ -1,9 +1,9 @@
 """What the machine was doing while a figure was taken, and whether the figure may be published.
 
-Two cores are easily shared with something else. A benchmark watches the processor time spent by
-processes that are not part of it, the time stolen by the hypervisor (`steal` of `/proc/stat`), and the kernel's pressure
-stall information (`/proc/pressure/cpu`, https://docs.kernel.org/accounting/psi.html), which a benchmark that fills
-the machine raises by itself and which is therefore recorded but not judged.
+Two cores are easily shared with something else. A benchmark watches the processor time of processes that
+are not part of it, the time stolen by the hypervisor (`steal` of `/proc/stat`), and the kernel's pressure
+stall information (`/proc/pressure/cpu`, https://docs.kernel.org/accounting/psi.html). A benchmark that
+fills the machine raises the last by itself, so it is recorded but not judged.
 """
 
 from __future__ import annotations
