@@ -1,0 +1,1 @@
+"""Whisper speech recognition: CTranslate2 weights read, the network rebuilt as ONNX, and its token loop."""

@@ -1,0 +1,138 @@
+"""Speech recognition with an exported Whisper: segments of sound in, text with word times out.
+
+Needs NumPy, ONNX Runtime and tokenizers alone. One `Recognizer` serves one caller at a time.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+
+from models.errors import IntegrityError, UsageError
+from models.whisper.decoding import MOST_TOKENS, Decoder, Row
+from models.whisper.tokenizer import Tokenizer
+from models.whisper.words import Word, align
+
+RATE = 16_000
+LONGEST_S = 30
+FRAME = 320
+"""Samples per encoder frame."""
+PADDING_S = 1.0
+
+Floats = npt.NDArray[np.float32]
+
+__all__ = ["LONGEST_S", "RATE", "Recognition", "Recognizer", "Word"]
+
+
+@dataclass(frozen=True)
+class Recognition:
+    """What was heard in one segment."""
+
+    text: str
+    language: str
+    """ISO 639 code, as given or as detected."""
+    words: tuple[Word, ...]
+    avg_logprob: float
+    """Mean of the natural logarithms of the tokens' probabilities."""
+    no_speech_probability: float
+
+
+class Recognizer:
+    """An exported Whisper, loaded."""
+
+    def __init__(self, encoder: Path, decoder: Path, files: Path, *, threads: int) -> None:
+        """Load the graphs; `files` holds `tokenizer.json` and `config.json`. Raises `IntegrityError`."""
+        config = _config(files / "config.json")
+        self._tokenizer = Tokenizer(files / "tokenizer.json", config["lang_ids"])
+        self._encoder = _session(encoder, threads)
+        self._decoder = Decoder(
+            _session(decoder, threads), self._tokenizer, config["suppress_ids"], config["suppress_ids_begin"]
+        )
+        self._cross = [item.name for item in self._encoder.get_outputs() if item.name.startswith("cross_")]
+        self._codes = {token: code for code, token in self._tokenizer.languages.items()}
+
+    def recognize(
+        self, segments: Sequence[Floats], languages: Sequence[str | None], prompts: Sequence[str | None]
+    ) -> list[Recognition]:
+        """Recognise `segments` as one batch.
+
+        Args:
+            segments: FP32 `[samples]` each: mono, 16 kHz, -1 to 1, at most 30 seconds.
+            languages: ISO 639 codes; None or "" to detect.
+            prompts: the text before each segment, for names and style; None or "" for none.
+
+        Raises:
+            UsageError: a segment, language or prompt that cannot be, or lists of differing length.
+        """
+        rows = [self._row(*item) for item in zip(segments, languages, prompts, strict=True)]
+        if not rows:
+            return []
+        encoded = [self._encode(segment) for segment in segments]
+        for row, one in zip(rows, encoded, strict=True):
+            row.frames = one[self._cross[0]].shape[-1]
+        self._decoder.decode(rows, {name: _stacked([one[name] for one in encoded]) for name in self._cross})
+        return [self._result(row, len(segment)) for row, segment in zip(rows, segments, strict=True)]
+
+    def _row(self, segment: Floats, language: str | None, prompt: str | None) -> Row:
+        if segment.ndim != 1 or not segment.size:
+            raise UsageError(f"a segment is one row of samples, not of shape {list(segment.shape)}")
+        if len(segment) > LONGEST_S * RATE:
+            raise UsageError(
+                f"a segment lasts at most {LONGEST_S} s, this one {len(segment) / RATE:.2f} s",
+                hint="Cut it at pauses first.",
+            )
+        if not np.isfinite(segment).all():
+            raise UsageError("a segment has samples that are not finite")
+        tokens = self._tokenizer.encode(f" {prompt.strip()}") if prompt and prompt.strip() else []
+        return Row(tokens[-(MOST_TOKENS - 1) :], self._tokenizer.language(language) if language else None, 0)
+
+    def _encode(self, segment: Floats) -> dict[str, Floats]:
+        length = min(len(segment) + int(PADDING_S * RATE), LONGEST_S * RATE)
+        audio = np.zeros((1, -(-length // FRAME) * FRAME), np.float32)
+        audio[0, : len(segment)] = segment
+        return dict(zip(self._cross, self._encoder.run(self._cross, {"audio": audio}), strict=True))
+
+    def _result(self, row: Row, samples: int) -> Recognition:
+        language = self._codes[row.language or 0]
+        words = align(
+            np.concatenate(row.attention, axis=1)[..., : max(1, samples // FRAME)],
+            3,
+            self._tokenizer.words(row.tokens, language),
+            np.exp(row.logprobs[: len(row.tokens)]).tolist(),
+        )
+        text = self._tokenizer.decode(row.tokens)
+        return Recognition(text.strip(), language, tuple(words), row.avg_logprob, row.no_speech)
+
+
+def _session(path: Path, threads: int) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def _config(path: Path) -> dict[str, list[int]]:
+    try:
+        config: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        return {
+            name: [int(id_) for id_ in config[name]]
+            for name in ("lang_ids", "suppress_ids", "suppress_ids_begin")
+        }
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise IntegrityError(f"{path} is not Whisper's configuration: {error!r}") from error
+
+
+def _stacked(arrays: list[Floats]) -> Floats:
+    """`[1, …]` arrays as one batch, shorter ones filled up with zeros."""
+    shape = np.max([array.shape for array in arrays], axis=0)
+    out = np.zeros((len(arrays), *shape[1:]), np.float32)
+    for row, array in zip(out, arrays, strict=True):
+        row[tuple(slice(size) for size in array.shape[1:])] = array[0]
+    return out
