@@ -77,6 +77,9 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def _http(_: Request, error: HTTPException) -> JSONResponse:
+        # What a body's reading raised, FastAPI hands on as the cause of its own error.
+        if isinstance(error.__cause__, AppError):
+            return _answer(error.__cause__)
         return _answer(AppError(str(error.detail), status=error.status_code), error.headers)
 
     @app.exception_handler(Exception)

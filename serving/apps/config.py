@@ -1,0 +1,54 @@
+"""What the Ray Serve part of a site is told: one small JSON file, derived from the fleet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+
+from models.schema import Declaration
+from serving.fleet import AppName, AppUse, Fleet, HostPort, Limits
+
+ALIASES: Mapping[str, AppName] = {"whisper-1": "subtitles", "omni-moderation-latest": "review"}
+"""OpenAI's own names for what an app does, so that existing code runs."""
+
+
+class AppConfig(AppUse):
+    """One app at this site."""
+
+    port: int
+    """Its replicas listen here on the loopback interface; the front door leads straight to them."""
+
+
+class AppsConfig(Declaration):
+    """The whole part."""
+
+    site: str
+    port: int
+    """The part's own: `/-/ready` answers 200 when every app does, `/-/alive` while no restart is needed."""
+    run_dir: Path
+    """Logs and the cluster's token."""
+    front_door: HostPort
+    """Where apps call models."""
+    models: list[str] = []
+    """Cards served in the fleet, for `GET /v1/models`."""
+    limits: Limits = Limits()
+    apps: dict[AppName, AppConfig]
+
+    @classmethod
+    def of(
+        cls, fleet: Fleet, site: str, *, run_dir: Path, port: int, app_ports: Mapping[AppName, int]
+    ) -> Self:
+        """The config of `site`, which runs its apps on `app_ports`."""
+        return cls(
+            site=site,
+            port=port,
+            run_dir=run_dir,
+            front_door=fleet.sites[site].front_door,
+            models=sorted(fleet.models),
+            limits=fleet.limits,
+            apps={
+                app: AppConfig(**fleet.apps[app].model_dump(), port=app_ports[app])
+                for app in fleet.apps_at(site)
+            },
+        )
