@@ -1,0 +1,1 @@
+"""Reading text in pictures with PP-OCR: find lines, turn them upright, read them."""
