@@ -50,6 +50,11 @@ class Bundle:
         """One graph at one precision. Raises `UsageError` if the bundle has no such variant."""
         return self._have(f"graphs/{precision}/{graph}.onnx", f"graph `{graph}` in {precision}")
 
+    def parity(self) -> dict[str, Any]:
+        """The report of the parity gate."""
+        found: dict[str, Any] = json.loads((self.path / "parity.json").read_bytes())
+        return found
+
     def _have(self, relative: str, what: str) -> Path:
         path = self.path / relative
         if not path.is_file():

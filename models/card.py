@@ -70,6 +70,8 @@ class Tensor(Strict):
     shape: list[int]
     """-1 stands for a dimension that varies."""
     optional: bool = False
+    example: list[int] | None = None
+    """An input's everyday shape, for warm-up: needed where `shape` has -1, or there is no warm-up."""
 
 
 class Tolerance(Strict):

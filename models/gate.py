@@ -8,7 +8,7 @@ from typing import Any
 
 from models import metric
 from models.card import Card
-from models.errors import BuildError
+from models.generated import generated
 from models.parity import ParityError, run_cases, summary
 from models.recipes import CardRecipe
 from models.runtime import runner
@@ -23,20 +23,17 @@ def prove(
 
     `variants` is laid out as a bundle: `graphs/<precision>/<graph>.onnx` and `files/`.
     """
-    cases = recipe.cases(source, exported)
-    if not cases:
-        raise BuildError(
-            f"{card.name} has no recorded inputs to prove it with.",
-            hint=f"Put real inputs into {recipe.directory / 'cases'} as .npz files, one array per input.",
-        )
-    say(f"source runtime on {len(cases)} cases", None)
     reference = recipe.reference(source)
+    recorded = recipe.cases(source, exported)
+    cases = recorded or generated(card, reference)
+    say(f"source runtime on {len(cases)} cases", None)
     expected = [reference(case.graph, case.inputs) for case in cases]
     texts = _Texts(recipe, source, say) if recipe.has_task_metric else None
     report: dict[str, Any] = {
         "reference": card.parity.reference,
         "runtime": f"onnxruntime {version('onnxruntime')}",
         "cases": [case.name for case in cases],
+        "recorded": bool(recorded),
         "precisions": {},
     }
     did = []
