@@ -1,0 +1,219 @@
+"""Envoy's clusters and endpoints: for every pool one cluster that spans the fleet and one that stays here.
+
+A model's pool has both for each protocol, since Triton answers HTTP and gRPC on different ports.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from serving.router.shares import shares
+from serving.router.view import LOOPBACK, Address, FleetView, Pool, SiteView
+
+Json = dict[str, Any]
+Protocol = Literal["http", "grpc"]
+Scope = Literal["fleet", "local"]
+
+CONNECT_TIMEOUT = "1s"
+HEALTH_INTERVAL = "2s"
+"""Each probe costs Triton a fraction of a millisecond; retries cover the time until a probe notices."""
+HEALTH_TIMEOUT = "5s"
+"""Long, because a busy machine answers late, and late is not dead."""
+WEIGHTS = 10_000
+"""Locality weights are whole numbers: a share of 1 is this."""
+
+
+def cluster_name(pool: Pool, protocol: Protocol, scope: Scope) -> str:
+    """The name of a pool's cluster; also the name of its endpoint file."""
+    suffix = ".local" if scope == "local" else ""
+    return f"{pool.kind}.{pool.name}.{protocol}{suffix}"
+
+
+def protocols(pool: Pool) -> tuple[Protocol, ...]:
+    """What a pool's members speak."""
+    return ("http",) if pool.kind == "app" else ("http", "grpc")
+
+
+def readiness_path(pool: Pool) -> str:
+    """The path that answers 200 when a site can answer `pool`: at its parts, and at its peer listener."""
+    match pool.kind:
+        case "model":
+            return f"/v2/models/{pool.name}/ready"
+        case "app":
+            return f"/-/ready/{pool.name}"
+        case "server":
+            return "/v2/health/ready"
+
+
+def fleet_clusters(view: FleetView) -> Iterator[tuple[str, Pool, Protocol]]:
+    """Every cluster that spans the fleet."""
+    for pool in view.pools:
+        for protocol in protocols(pool):
+            yield cluster_name(pool, protocol, "fleet"), pool, protocol
+
+
+def clusters(view: FleetView, eds: Any) -> list[Json]:
+    """All clusters; `eds(name)` gives the config source of a cluster's endpoints."""
+    spanning = [
+        _fleet_cluster(view, name, pool, protocol, eds(name)) for name, pool, protocol in fleet_clusters(view)
+    ]
+    staying = [
+        _local_cluster(view, pool, protocol)
+        for pool in view.pools
+        if view.local.answers(pool)
+        for protocol in protocols(pool)
+    ]
+    return spanning + staying
+
+
+def endpoints(view: FleetView, pool: Pool, protocol: Protocol) -> Json:
+    """Where `pool` is answered: priority 0 by share, priority 1 the other sites as a last resort."""
+    split = shares(view, pool)
+    return {
+        "@type": "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
+        "cluster_name": cluster_name(pool, protocol, "fleet"),
+        "endpoints": [
+            {
+                "locality": {"zone": site.name},
+                "priority": 0 if split[site.name] > 0 else 1,
+                "load_balancing_weight": max(1, round(split[site.name] * WEIGHTS)),
+                "lb_endpoints": [_endpoint(view, site, pool, protocol)],
+            }
+            for site in view.sites_of(pool)
+        ],
+        # 100: load falls as soon as part of a locality is unhealthy (the default lets 28% be down first).
+        "policy": {"overprovisioning_factor": 100},
+    }
+
+
+def _fleet_cluster(view: FleetView, name: str, pool: Pool, protocol: Protocol, source: Json) -> Json:
+    return {
+        **_cluster(view, name, protocol),
+        "type": "EDS",
+        "eds_cluster_config": {"eds_config": source},
+        "common_lb_config": {
+            "locality_weighted_lb_config": {},
+            # Never send to a host known to be down because many are: the other site is the last resort.
+            "healthy_panic_threshold": {"value": 0},
+        },
+        "health_checks": [_health_check(pool)],
+        "outlier_detection": _outlier_detection(),
+        # Endpoints count as unready until the first probe says otherwise, and leave without waiting for one.
+        "ignore_health_on_host_removal": True,
+    }
+
+
+def _local_cluster(view: FleetView, pool: Pool, protocol: Protocol) -> Json:
+    """One endpoint and no probes: there is nothing to choose, and a refused connection says it sooner."""
+    name = cluster_name(pool, protocol, "local")
+    return {
+        **_cluster(view, name, protocol),
+        "type": "STATIC",
+        "load_assignment": {
+            "cluster_name": name,
+            "endpoints": [{"lb_endpoints": [_endpoint(view, view.local, pool, protocol)]}],
+        },
+    }
+
+
+def _cluster(view: FleetView, name: str, protocol: Protocol) -> Json:
+    return {
+        "@type": "type.googleapis.com/envoy.config.cluster.v3.Cluster",
+        "name": name,
+        "connect_timeout": CONNECT_TIMEOUT,
+        "lb_policy": "LEAST_REQUEST",
+        "circuit_breakers": {"thresholds": [_limits(view)]},
+        "typed_extension_protocol_options": {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+                "explicit_http_config": (
+                    {
+                        "http2_protocol_options": {
+                            "connection_keepalive": {"interval": "30s", "timeout": "10s"}
+                        }
+                    }
+                    if protocol == "grpc"
+                    else {"http_protocol_options": {}}
+                ),
+            }
+        },
+        # A pulled plug sends no reset: probes of an idle connection find it out, and the request moves on.
+        "upstream_connection_options": {
+            "tcp_keepalive": {"keepalive_time": 10, "keepalive_interval": 5, "keepalive_probes": 3}
+        },
+    }
+
+
+def _limits(view: FleetView) -> Json:
+    most = view.limits.concurrency
+    return {
+        "max_connections": most,
+        "max_pending_requests": most,
+        "max_requests": most,
+        # When a site dies, all it had in flight must be able to move at once; 100% bounds the load to twice.
+        "retry_budget": {"budget_percent": {"value": 100}, "min_retry_concurrency": 16},
+    }
+
+
+def _health_check(pool: Pool) -> Json:
+    return {
+        "timeout": HEALTH_TIMEOUT,
+        "interval": HEALTH_INTERVAL,
+        "interval_jitter_percent": 20,
+        # Without it, a pool nobody has used yet is probed once a minute and its first request finds old news.
+        "no_traffic_interval": HEALTH_INTERVAL,
+        "unhealthy_threshold": 2,
+        "healthy_threshold": 1,
+        "http_health_check": {"path": readiness_path(pool), "host": pool.name},
+    }
+
+
+def _outlier_detection() -> Json:
+    """Ejects a host that cannot be talked to before the next probe says so.
+
+    Error answers do not eject: a full queue (503) is load, and a 500 may be the request's fault.
+    """
+    return {
+        "split_external_local_origin_errors": True,
+        "consecutive_local_origin_failure": 3,
+        "enforcing_consecutive_5xx": 0,
+        "enforcing_consecutive_gateway_failure": 0,
+        "enforcing_success_rate": 0,
+        "enforcing_local_origin_success_rate": 0,
+        "interval": "1s",
+        "base_ejection_time": "5s",
+        "max_ejection_time": "60s",
+        # With two sites, one at most: an ejection may be wrong, and somebody must be left to ask.
+        "max_ejection_percent": 50,
+        # A probe can pass where requests do not.
+        "successful_active_health_check_uneject_host": False,
+    }
+
+
+def _endpoint(view: FleetView, site: SiteView, pool: Pool, protocol: Protocol) -> Json:
+    if site.name == view.local.name:
+        address, probe = _local_addresses(view, pool, protocol)
+    else:
+        address = probe = site.peer
+    return {
+        "endpoint": {
+            "address": socket_address(address),
+            "health_check_config": {"port_value": probe.port},
+        },
+        "metadata": {"filter_metadata": {"headend": {"site": site.name}}},
+    }
+
+
+def _local_addresses(view: FleetView, pool: Pool, protocol: Protocol) -> tuple[Address, Address]:
+    """Where requests go and where readiness is asked."""
+    ports = view.ports
+    if pool.kind == "app":
+        return Address(LOOPBACK, ports.serve), Address(LOOPBACK, ports.serve)
+    port = ports.triton_grpc if protocol == "grpc" else ports.triton_http
+    return Address(LOOPBACK, port), Address(LOOPBACK, ports.triton_http)
+
+
+def socket_address(address: Address) -> Json:
+    """Envoy's `core.v3.Address`."""
+    return {"socket_address": {"address": address.ip, "port_value": address.port}}

