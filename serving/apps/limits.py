@@ -16,7 +16,8 @@ INTERNAL = "/-/"
 class ConcurrencyLimit:
     """Lets `concurrency` requests work and `queue` more wait.
 
-    The rest get 503, so that another site may take them. Bodies of waiting requests stay in their sockets: they cost no memory here.
+    The rest get 503, so that another site may take them. Bodies of waiting requests stay in their sockets:
+    they cost no memory here.
     """
 
     def __init__(self, app: ASGIApp, *, concurrency: int, queue: int) -> None:

@@ -1,0 +1,1 @@
+"""Subtitles: any audio or video in, cues by broadcast rules out."""
