@@ -22,6 +22,10 @@ class ModelUse(Strict):
     """int8 is usually fastest on a CPU; the bundle must contain it."""
     instances: int = Field(default=1, ge=1, le=64)
     """Copies in memory per site (per GPU where there are GPUs)."""
+    admission: Literal["front-door", "triton"] = "front-door"
+    """Who refuses what the model cannot take: the front door's limits, or Triton's own queue policies
+    (classes, `max_queue` and `queue_timeout_ms` of the card). Triton's cost: a request that arrives while
+    every copy is busy may wait up to half a second longer, as its batcher is not woken (seen in 2.51)."""
 
 
 class AppUse(Strict):
@@ -62,6 +66,8 @@ class Site(Strict):
     """Apps run here; by default all of the fleet's."""
     threads: int = Field(default=0, ge=0)
     """CPU threads for a model's inference; 0: as many as the machine has cores."""
+    gpus: list[Annotated[int, Field(ge=0)]] = []
+    """Numbers of the GPUs that models run on; none: they run on the CPU."""
 
     @property
     def peer_address(self) -> str:
