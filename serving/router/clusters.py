@@ -209,7 +209,7 @@ def _local_addresses(view: FleetView, pool: Pool, protocol: Protocol) -> tuple[A
     """Where requests go and where readiness is asked."""
     ports = view.ports
     if pool.kind == "app":
-        return Address(LOOPBACK, ports.serve), Address(LOOPBACK, ports.serve)
+        return Address(LOOPBACK, ports.apps[pool.name]), Address(LOOPBACK, ports.apps[pool.name])
     port = ports.triton_grpc if protocol == "grpc" else ports.triton_http
     return Address(LOOPBACK, port), Address(LOOPBACK, ports.triton_http)
 

