@@ -5,8 +5,9 @@ Times are seconds of one monotonic clock, passed in. Nothing here touches a proc
 
 A failed part is started again after a pause that doubles with every failure in the window. It is given up,
 loudly, when it failed `attempts` times in a row without ever becoming ready (it is broken), or `failures`
-times within `window_s` (it keeps breaking). A part that lives but stays unready past its limit is ended
-and counts as failed: a server that hangs is as gone for its clients as one that crashed.
+times within `window_s` (it keeps breaking). A part that lives but does not answer as alive past its limit
+is ended and counts as failed: a server that hangs is as gone for its clients as one that crashed. One that
+answers as alive but not as ready is left running: what it lacks (a model, a peer) a restart does not bring.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ class State(StrEnum):
     """Its process lives and has not been ready yet."""
     READY = "ready"
     UNREADY = "unready"
-    """It was ready, lives, and does not answer as ready now."""
+    """It lives, but is not ready any more, or not within its time."""
     RESTARTING = "restarting"
     """It failed; the next start comes after a pause."""
     FAILED = "failed"
@@ -117,10 +118,13 @@ def _not_ready(
     if condition.state is State.READY:
         return replace(condition, state=State.UNREADY, since=now, error=seen.reason), None
     limit = policy.start_limit_s if condition.state is State.STARTING else policy.unready_limit_s
-    hopeless = condition.state is State.STARTING or not seen.alive
-    if hopeless and now - condition.since >= limit:
-        reason = f"not ready within {limit:g} s: {seen.reason or 'no answer'}"
+    if now - condition.since < limit:
+        return condition, None
+    reason = f"not ready within {limit:g} s: {seen.reason or 'no answer'}"
+    if not seen.alive:
         return _failed(condition, policy, reason, now), Action.END
+    if condition.state is State.STARTING:
+        return replace(condition, state=State.UNREADY, since=now, error=reason), None
     return condition, None
 
 

@@ -139,10 +139,11 @@ def clean_shared_memory(prefix: str) -> None:
 
 def memory(root: int) -> int:
     """Bytes held by a process and its descendants: proportional set size, or resident if unreadable."""
-    return sum(_own_memory(pid) for pid in (root, *keeper.descendants(root)))
+    return sum(own_memory(pid) for pid in (root, *keeper.descendants(root)))
 
 
-def _own_memory(pid: int) -> int:
+def own_memory(pid: int) -> int:
+    """Bytes held by one process, counted as in `memory`; 0 when it is gone."""
     with suppress(psutil.Error, OSError):
         process = psutil.Process(pid)
         with suppress(psutil.AccessDenied):

@@ -8,17 +8,16 @@ lock is the proof: a state file whose lock is free was left by a supervisor that
 from __future__ import annotations
 
 import fcntl
-import os
-import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Self, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from models.errors import HeadendError
+from models.files import write_atomic
 from models.home import home
 from models.schema import Strict
 from serving.site.machine import State
@@ -45,6 +44,8 @@ class PartSpec(Strict):
     """Not alive for this long, it is restarted."""
     grace_s: float = 15.0
     """From SIGTERM to SIGKILL."""
+    fingerprint: str = ""
+    """Digest of what the part was derived from: while it is the same, a running part is left alone."""
     shm_prefix: str = ""
     """Its files in /dev/shm begin with this; what a killed part leaves there is removed."""
 
@@ -56,6 +57,13 @@ class SiteSpec(Strict):
     site: str
     front_door: str
     parts: list[PartSpec]
+    derived: dict[str, str] = {}
+    """What was written for the site, each with the digest of what it was derived from."""
+
+    @property
+    def ports(self) -> dict[str, int]:
+        """All inner ports by purpose."""
+        return {purpose: port for part in self.parts for purpose, port in part.ports.items()}
 
 
 class PartState(Strict):
@@ -136,11 +144,11 @@ class SiteDirectory:
 
     def write_spec(self, spec: SiteSpec) -> None:
         """Replace the spec."""
-        write_atomically(self.path / "spec.json", spec.model_dump_json(indent=1))
+        _write(self.path / "spec.json", spec)
 
     def write_state(self, state: SiteState) -> None:
         """Replace the state; the supervisor alone does."""
-        write_atomically(self.path / "state.json", state.model_dump_json(indent=1))
+        _write(self.path / "state.json", state)
 
     def read_state(self) -> SiteState | None:
         """The state as it is now; what a dead supervisor left is read as `stopped`. None: never started."""
@@ -182,20 +190,8 @@ def _lock(file: IO[str], refusal: str) -> None:
             time.sleep(0.02)
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write `text` so that a reader, or a crash at any moment, finds the old file or the new one, whole."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            Path(name).unlink()
-        raise
+def _write(path: Path, value: BaseModel) -> None:
+    write_atomic(path, value.model_dump_json(indent=1).encode(), mode=0o600)
 
 
 def _read(model: type[_M], path: Path) -> _M | None:

@@ -228,14 +228,18 @@ class Supervisor:
         changed = [
             name
             for name, part in self._parts.items()
-            if part.spec != wanted.get(name) or part.condition.state is State.FAILED
+            if name not in wanted
+            or part.spec.fingerprint != wanted[name].fingerprint
+            or part.condition.state is State.FAILED
         ]
         await self._end_parts(changed)
         kept = {name: part for name, part in self._parts.items() if name not in changed}
         self._spec = spec
         self._parts = {name: kept.get(name) or _Part(part, self) for name, part in wanted.items()}
         for name, part in self._parts.items():
-            if name not in kept:
+            if name in kept:
+                part.spec = wanted[name]
+            else:
                 part.begin()
         self.publish()
 

@@ -60,6 +60,7 @@ def test_an_end_is_asked_only_of_what_lives_unready_past_its_limit(policy, histo
         if action is Action.END:
             assert seen.exit is None
             assert not seen.ready
+            assert not seen.alive
             assert now - before.since >= min(policy.start_limit_s, policy.unready_limit_s)
 
 
@@ -119,6 +120,15 @@ def test_an_unready_part_that_still_answers_is_left_alone():
     assert (condition.state, action) == (State.UNREADY, None)
     condition, action = step(condition, policy, replace(UNREADY, alive=False), now + 1000)
     assert (condition.state, action) == (State.RESTARTING, Action.END)
+
+
+def test_a_slow_start_is_told_but_not_ended_while_it_answers():
+    policy = Policy(start_limit_s=10)
+    condition, action = step(start(Condition(), 0), policy, UNREADY, 11)
+    assert (condition.state, action) == (State.UNREADY, None)
+    assert condition.error == "not ready within 10 s: 503"
+    condition, _ = step(start(Condition(), 0), policy, replace(UNREADY, alive=False), 11)
+    assert condition.state is State.RESTARTING
 
 
 def test_a_person_can_revive_what_was_given_up():

@@ -244,7 +244,7 @@ def test_a_new_spec_restarts_what_changed_only(run):
     one, two, three = part("one"), part("two"), part("three")
     site = run(one, two)
     before = {name: site.wait(name, State.READY) for name in ("one", "two")}
-    site.write(one, two.model_copy(update={"env": {"NEW": "1"}}), three)
+    site.write(one, two.model_copy(update={"fingerprint": "new"}), three)
     site.process.send_signal(signal.SIGHUP)
     site.wait("three", State.READY)
     until(lambda: site.part("two").state is State.READY)

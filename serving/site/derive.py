@@ -1,0 +1,190 @@
+"""From the fleet and its bundles to what one site runs: files under the site's directory, and the supervisor's spec.
+
+Triton's repository and the apps' configuration get a directory named by the digest of what they derive from: a new one
+never touches what a running part reads. Envoy's files stay in place and are replaced one by one; a running front door
+takes them up without a restart.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from importlib.metadata import version
+
+from models.bundle import Bundle
+from models.files import canonical_json, digest, write_atomic
+from serving.apps.config import AppsConfig
+from serving.fleet import AppName, Fleet
+from serving.router import envoy
+from serving.router.view import FleetView, LocalPorts
+from serving.site.spec import PartSpec, SiteDirectory, SiteSpec
+from serving.triton import repository, server
+
+REPOSITORY, APPS, FRONT_DOOR = (
+    "Triton's model repository",
+    "apps' configuration",
+    "front door's configuration",
+)
+PART_OF = {REPOSITORY: "triton", APPS: "serve", FRONT_DOOR: "envoy"}
+TAKEN_UP_WHILE_RUNNING = (FRONT_DOOR,)
+"""Files that their part reads again by itself."""
+
+
+def ports_of(fleet: Fleet, site: str) -> list[str]:
+    """Purposes of the inner ports that the site needs."""
+    purposes = ["triton-http", "triton-grpc", "triton-metrics"] if fleet.models_at(site) else []
+    apps = fleet.apps_at(site)
+    purposes += ["serve", *(f"app-{app}" for app in apps)] if apps else []
+    return [*purposes, "envoy-admin"]
+
+
+def digests(fleet: Fleet, site: str, bundles: Mapping[str, str], ports: Mapping[str, int]) -> dict[str, str]:
+    """What the site's files derive from, as one digest for each kind of file. `bundles`: model to bundle digest."""
+    declared = fleet.model_dump(mode="json")
+    common = [version("headend"), dict(ports)]
+    everything = {
+        REPOSITORY: [
+            {name: [bundles.get(name), declared["models"][name]] for name in fleet.models_at(site)},
+            declared["sites"][site]["threads"],
+        ],
+        APPS: [
+            {name: declared["apps"][name] for name in fleet.apps_at(site)},
+            sorted(declared["models"]),
+            declared["limits"],
+            declared["sites"][site]["front_door"],
+        ],
+        FRONT_DOOR: [declared],
+    }
+    needed = {
+        REPOSITORY: bool(fleet.models_at(site)),
+        APPS: bool(fleet.apps_at(site)),
+        FRONT_DOOR: True,
+    }
+    return {
+        kind: digest(canonical_json([*common, *inputs]))[:12]
+        for kind, inputs in everything.items()
+        if needed[kind]
+    }
+
+
+def derive(
+    fleet: Fleet, directory: SiteDirectory, bundles: Mapping[str, Bundle], ports: Mapping[str, int]
+) -> SiteSpec:
+    """Write the site's files and return what its supervisor is to run."""
+    site = directory.site
+    derived = digests(fleet, site, {name: bundle.digest for name, bundle in bundles.items()}, ports)
+    parts = []
+    if REPOSITORY in derived:
+        parts.append(_triton(fleet, directory, bundles, ports, derived[REPOSITORY]))
+    if APPS in derived:
+        parts.append(_serve(fleet, directory, ports, derived[APPS]))
+    parts.append(_envoy(fleet, directory, ports))
+    return SiteSpec(
+        fleet=fleet.fleet,
+        site=site,
+        front_door=fleet.sites[site].front_door,
+        parts=parts,
+        derived=derived,
+    )
+
+
+def prune(directory: SiteDirectory, spec: SiteSpec) -> None:
+    """Remove derived files that `spec` does not use; call it when nothing else runs from them."""
+    used = set(spec.derived.values())
+    for kind in ("triton", "serve"):
+        for path in (directory.path / kind).glob("by-digest/*"):
+            if path.name.partition(".")[0] not in used:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _triton(
+    fleet: Fleet, directory: SiteDirectory, bundles: Mapping[str, Bundle], ports: Mapping[str, int], name: str
+) -> PartSpec:
+    out = directory.path / "triton" / "by-digest" / name
+    runtime = directory.path / "triton" / "runtime"
+    site = fleet.sites[directory.site]
+    repository.write_repository(
+        fleet,
+        directory.site,
+        bundles,
+        out,
+        flavour="embedded",
+        threads=site.threads or os.cpu_count() or 1,
+    )
+    http = ports["triton-http"]
+    argv, env = server.command(
+        out, http, ports["triton-grpc"], ports["triton-metrics"], fleet.models_at(directory.site), runtime
+    )
+    return PartSpec(
+        name="triton",
+        argv=argv,
+        env=_added(env),
+        ports=_with_prefix(ports, "triton-"),
+        ready=f"http://127.0.0.1:{http}/v2/health/ready",
+        alive=f"http://127.0.0.1:{http}/v2/health/live",
+        grace_s=server.EXIT_TIMEOUT_S + 5,
+        fingerprint=name,
+        shm_prefix=server.shared_memory_prefix(runtime),
+    )
+
+
+def _serve(fleet: Fleet, directory: SiteDirectory, ports: Mapping[str, int], name: str) -> PartSpec:
+    app_ports: dict[AppName, int] = {app: ports[f"app-{app}"] for app in fleet.apps_at(directory.site)}
+    config = AppsConfig.of(
+        fleet,
+        directory.site,
+        run_dir=directory.path / "serve" / "run",
+        port=ports["serve"],
+        app_ports=app_ports,
+    )
+    path = directory.path / "serve" / "by-digest" / f"{name}.json"
+    write_atomic(path, config.model_dump_json(indent=1).encode(), mode=0o600)
+    own = f"http://127.0.0.1:{config.port}"
+    return PartSpec(
+        name="serve",
+        argv=[sys.executable, "-m", "serving.apps.server", "--config", str(path)],
+        ports={"serve": config.port, **{f"app-{app}": port for app, port in app_ports.items()}},
+        ready=f"{own}/-/ready",
+        alive=f"{own}/-/alive",
+        grace_s=30,
+        fingerprint=name,
+    )
+
+
+def _envoy(fleet: Fleet, directory: SiteDirectory, ports: Mapping[str, int]) -> PartSpec:
+    local = LocalPorts(
+        triton_http=ports.get("triton-http", 0),
+        triton_grpc=ports.get("triton-grpc", 0),
+        apps={app: ports[f"app-{app}"] for app in fleet.apps_at(directory.site)},
+        admin=ports["envoy-admin"],
+    )
+    view = FleetView.of(fleet, directory.site, local)
+    out = directory.path / "envoy"
+    envoy.write_config(view, out)
+    door = f"http://{_reachable(fleet.sites[directory.site].front_door)}"
+    return PartSpec(
+        name="envoy",
+        argv=envoy.command(out),
+        ports={"envoy-admin": local.admin},
+        ready=f"{door}/readyz",
+        alive=f"{door}/healthz",
+        start_limit_s=60,
+        fingerprint=digest(canonical_json([version("headend"), envoy.bootstrap(view, out)])),
+    )
+
+
+def _reachable(address: str) -> str:
+    """Where this machine reaches a server that listens on `address`."""
+    host, _, port = address.rpartition(":")
+    return f"{ {'0.0.0.0': '127.0.0.1', '[::]': '[::1]'}.get(host, host) }:{port}"  # noqa: S104
+
+
+def _added(env: Mapping[str, str]) -> dict[str, str]:
+    """What of a whole environment is not in this process's own anyway: the rest may be secret, and is inherited."""
+    return {key: value for key, value in env.items() if os.environ.get(key) != value}
+
+
+def _with_prefix(ports: Mapping[str, int], prefix: str) -> dict[str, int]:
+    return {purpose: port for purpose, port in ports.items() if purpose.startswith(prefix)}

@@ -1,0 +1,199 @@
+"""Brings sites up and down: derives their files, starts their supervisors, waits, and ends them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+
+from models.errors import HeadendError
+from models.files import locked
+from models.home import home
+from models.store import open_store
+from serving.fleet import Fleet
+from serving.site import derive, logs, process
+from serving.site.machine import State
+from serving.site.plan import FleetPlan, SitePlan, make_plan
+from serving.site.spec import PartState, SiteDirectory, SiteState
+from serving.site.status import remember
+
+Progress = Callable[[str], None]
+"""Told, in a sentence, what happens."""
+
+_LOOK_EVERY_S = 0.2
+_SUPERVISOR_START_S = 60.0
+_GIVEN_UP = (State.FAILED, State.UNREADY)
+
+
+def up(
+    fleet: Fleet,
+    sites: Sequence[str],
+    tell: Progress,
+    started: list[SiteDirectory],
+    *,
+    parent: int | None = None,
+) -> None:
+    """Make `sites` what the fleet declares, without waiting for sites that are started.
+
+    Sites that run already are changed one after the other, each ready again before the next, so that the
+    others answer meanwhile. Sites whose supervisor is started here are appended to `started` at once, so that
+    a caller who is interrupted can end them. `parent`: the supervisors end when this process does.
+
+    Raises `HeadendError` when bundles are missing or addresses are taken; nothing is changed then.
+    """
+    with locked(home() / "fleets" / f"{fleet.fleet}.lock", busy=f"Fleet {fleet.fleet} is being changed."):
+        plan = make_plan(fleet, sites)
+        _check(plan)
+        store = open_store(fleet.store)
+        tell(f"verifying {len(plan.bundles)} bundles")
+        bundles = {name: store.fetch(name, digest) for name, digest in plan.bundles.items()}
+        remember(fleet)
+        for site in plan.sites:
+            directory = SiteDirectory(fleet.fleet, site.site)
+            directory.create()
+            supervised = directory.supervised()
+            if supervised and not site.changes:
+                continue
+            tell(f"{site.site}: deriving files")
+            mine = {name: bundles[name] for name in fleet.models_at(site.site)}
+            directory.write_spec(derive.derive(fleet, directory, mine, site.ports))
+            if supervised:
+                _reload(directory, site, tell)
+            else:
+                started.append(directory)
+                _start_supervisor(directory, parent)
+
+
+def _check(plan: FleetPlan) -> None:
+    if plan.build:
+        raise HeadendError(
+            f"No bundle yet of {', '.join(plan.build)}.",
+            hint=f"Build: headend models build {' '.join(plan.build)}",
+        )
+    if conflicts := [conflict for site in plan.sites for conflict in site.conflicts]:
+        raise HeadendError(
+            "\n".join(conflicts), hint="End it, or write another address into the fleet file (-f fleet.yaml)."
+        )
+
+
+def _start_supervisor(directory: SiteDirectory, parent: int | None) -> None:
+    arguments = [directory.fleet, directory.site, *([str(parent)] if parent else [])]
+    with directory.log("supervisor").open("ab") as log:
+        supervisor = subprocess.Popen(
+            [sys.executable, "-m", "serving.site.supervisor", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            env={**os.environ, "HEADEND_HOME": str(home())},
+        )
+    deadline = time.monotonic() + _SUPERVISOR_START_S
+    while not ((state := directory.read_state()) and state.supervisor == supervisor.pid):
+        if supervisor.poll() is not None or time.monotonic() > deadline:
+            raise HeadendError(
+                f"The supervisor of site {directory.site} did not start.",
+                hint="\n".join(logs.tail(directory.log("supervisor"), 10)),
+            )
+        time.sleep(0.05)
+
+
+def _reload(directory: SiteDirectory, plan: SitePlan, tell: Progress) -> None:
+    os.kill(_living(directory).supervisor, signal.SIGHUP)
+    time.sleep(_LOOK_EVERY_S)
+    changed = [*plan.start, *plan.restart]
+    tell(f"{directory.site}: starting {', '.join(changed)}" if changed else f"{directory.site}: taken up")
+    if changed:
+        wait_ready([directory], tell)
+
+
+def wait_ready(directories: Iterable[SiteDirectory], tell: Progress) -> None:
+    """Wait until every part is ready.
+
+    Raises `HeadendError` with a part's last log lines when it was given up or is not ready within its time.
+    """
+    waiting = list(directories)
+    news = _News(tell)
+    while waiting:
+        for directory in list(waiting):
+            state = _living(directory)
+            news.of(state)
+            for part in state.parts:
+                if part.state in _GIVEN_UP:
+                    raise _not_ready(directory, part)
+            if state.parts and state.state is State.READY:
+                waiting.remove(directory)
+        time.sleep(_LOOK_EVERY_S)
+
+
+def watch(directories: Iterable[SiteDirectory], tell: Progress) -> None:
+    """Tell what happens to sites until all of them have ended."""
+    news = _News(tell)
+    while states := [
+        state for directory in directories if (state := directory.read_state()) and state.supervisor
+    ]:
+        for state in states:
+            news.of(state)
+        time.sleep(_LOOK_EVERY_S)
+
+
+class _News:
+    """Tells changes of parts."""
+
+    def __init__(self, tell: Progress) -> None:
+        self._tell = tell
+        self._known: dict[tuple[str, str], State] = {}
+        self._began = time.monotonic()
+
+    def of(self, state: SiteState) -> None:
+        for part in state.parts:
+            key = (state.site, part.name)
+            if self._known.get(key) is not part.state:
+                self._known[key] = part.state
+                why = f": {part.error}" if part.state not in (State.STARTING, State.READY) else ""
+                seconds = time.monotonic() - self._began
+                self._tell(f"{seconds:6.1f} s  {state.site}: {part.name} is {part.state}{why}")
+
+
+def _living(directory: SiteDirectory) -> SiteState:
+    state = directory.read_state()
+    if state is None or not state.supervisor:
+        raise HeadendError(
+            f"The supervisor of site {directory.site} ended.",
+            hint="\n".join(logs.tail(directory.log("supervisor"), 10)),
+        )
+    return state
+
+
+def _not_ready(directory: SiteDirectory, part: PartState) -> HeadendError:
+    lines = "\n".join(f"  {line}" for line in logs.tail(directory.log(part.name), 15))
+    return HeadendError(
+        f"{part.name} of site {directory.site} is {part.state}: {part.error}",
+        hint=f"Its log ends:\n{lines}\nAll of it: headend logs {directory.site} {part.name} -n 1000",
+    )
+
+
+def ask_to_end(directories: Iterable[SiteDirectory]) -> list[SiteDirectory]:
+    """Ask the supervisors to end; asked a second time, they kill. Returns the sites that had one."""
+    asked = []
+    for directory in directories:
+        state = directory.read_state()
+        if state and state.supervisor:
+            with suppress(ProcessLookupError):
+                os.kill(state.supervisor, signal.SIGTERM)
+                asked.append(directory)
+    return asked
+
+
+def wait_ended(directories: Iterable[SiteDirectory], tell: Progress) -> None:
+    """Wait until the supervisors are gone, and make sure that nothing of theirs is left."""
+    for directory in directories:
+        was_up = directory.supervised()
+        while directory.supervised():
+            time.sleep(_LOOK_EVERY_S)
+        left = process.sweep(str(directory.path))
+        if was_up or left:
+            tell(f"{directory.site}: stopped")

@@ -1,0 +1,133 @@
+"""What `headend up` would change, found out without changing anything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from models.store import open_store
+from serving.fleet import Fleet
+from serving.site import derive, ports
+from serving.site.machine import State
+from serving.site.spec import SiteDirectory, SiteState
+
+
+@dataclass(frozen=True)
+class SitePlan:
+    """What would change at one site."""
+
+    site: str
+    ports: dict[str, int]
+    """Inner ports, kept or newly chosen."""
+    write: tuple[str, ...] = ()
+    """Files that would be derived anew."""
+    start: tuple[str, ...] = ()
+    restart: tuple[str, ...] = ()
+    stop: tuple[str, ...] = ()
+    keep: tuple[str, ...] = ()
+    conflicts: tuple[str, ...] = ()
+    """Addresses that another program holds."""
+
+    @property
+    def changes(self) -> bool:
+        """Whether anything would change."""
+        return bool(self.write or self.start or self.restart or self.stop)
+
+
+@dataclass(frozen=True)
+class FleetPlan:
+    """What would change in the fleet."""
+
+    fleet: str
+    build: tuple[str, ...]
+    """Models without a bundle in the store."""
+    bundles: Mapping[str, str]
+    """Model to digest of the bundle that would be served."""
+    sites: tuple[SitePlan, ...] = field(default=())
+
+    @property
+    def changes(self) -> bool:
+        """Whether anything would change."""
+        return bool(self.build) or any(site.changes for site in self.sites)
+
+
+def make_plan(fleet: Fleet, sites: Iterable[str]) -> FleetPlan:
+    """Compare what the fleet declares for `sites` with what runs."""
+    sites = list(sites)
+    store = open_store(fleet.store)
+    wanted = sorted({model for site in sites for model in fleet.models_at(site)})
+    current = {model: store.current(model) for model in wanted}
+    bundles = {model: digest for model, digest in current.items() if digest}
+    return FleetPlan(
+        fleet=fleet.fleet,
+        build=tuple(model for model in wanted if model not in bundles),
+        bundles=bundles,
+        sites=tuple(_site_plans(fleet, sites, bundles)),
+    )
+
+
+def _site_plans(fleet: Fleet, sites: Iterable[str], bundles: Mapping[str, str]) -> Iterable[SitePlan]:
+    taken = {
+        int(address.rpartition(":")[2])
+        for site in fleet.sites.values()
+        for address in (site.front_door, site.peer_address)
+    }
+    for site in sites:
+        plan = _site_plan(fleet, site, bundles, taken)
+        taken |= set(plan.ports.values())
+        yield plan
+
+
+def _site_plan(fleet: Fleet, site: str, bundles: Mapping[str, str], taken: set[int]) -> SitePlan:
+    directory = SiteDirectory(fleet.fleet, site)
+    spec, state = directory.read_spec(), directory.read_state()
+    running = bool(state and state.supervisor)
+    kept = spec.ports if spec else {}
+    purposes = derive.ports_of(fleet, site)
+    if running:  # its own parts hold them
+        chosen = {purpose: kept[purpose] for purpose in purposes if purpose in kept}
+        rest = [purpose for purpose in purposes if purpose not in kept]
+        chosen |= ports.choose(rest, {}, taken | set(kept.values()))
+    else:
+        chosen = ports.choose(purposes, kept, taken)
+    new = derive.digests(fleet, site, {m: bundles.get(m, "") for m in fleet.models_at(site)}, chosen)
+    old = spec.derived if spec else {}
+    return SitePlan(
+        site=site,
+        ports=chosen,
+        write=tuple(kind for kind, digest in new.items() if old.get(kind) != digest),
+        conflicts=() if running else tuple(_conflicts(fleet, site)),
+        **_parts(new, old, state if running else None),
+    )
+
+
+def _parts(
+    new: Mapping[str, str], old: Mapping[str, str], state: SiteState | None
+) -> dict[str, tuple[str, ...]]:
+    """Which parts to start, restart, stop and keep."""
+    wanted = [part for kind, part in derive.PART_OF.items() if kind in new]
+    running = {part.name: part.state for part in state.parts} if state else {}
+    changed = {
+        derive.PART_OF[kind]
+        for kind, digest in new.items()
+        if old.get(kind) != digest and kind not in derive.TAKEN_UP_WHILE_RUNNING
+    }
+    again = [
+        name for name in wanted if name in running and (name in changed or running[name] is State.FAILED)
+    ]
+    return {
+        "start": tuple(name for name in wanted if name not in running),
+        "restart": tuple(again),
+        "stop": tuple(name for name in running if name not in wanted),
+        "keep": tuple(name for name in wanted if name in running and name not in again),
+    }
+
+
+def _conflicts(fleet: Fleet, site: str) -> Iterable[str]:
+    for what, address in (
+        ("front door", fleet.sites[site].front_door),
+        ("peer address", fleet.sites[site].peer_address),
+    ):
+        host, _, port = address.rpartition(":")
+        if not ports.is_free(host.strip("[]"), int(port)):
+            yield f"{what} {address} of site {site} is held by {ports.holder(int(port))}"

@@ -1,0 +1,59 @@
+"""Inner ports of a site: chosen free, kept over restarts; and who holds a port that is wanted.
+
+Inner ports come from below the kernel's ephemeral range, so that no outgoing connection takes one while its part is
+being restarted. Between choosing and listening another program may still come first: the part then fails to start,
+its error names the holder, and the next `headend up` chooses others.
+"""
+
+from __future__ import annotations
+
+import random
+import socket
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+
+import psutil
+
+_FIRST, _LAST = 20_000, 32_000
+
+
+def is_free(host: str, port: int) -> bool:
+    """Whether a server could listen there now."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
+
+
+def choose(purposes: Iterable[str], kept: Mapping[str, int], taken: set[int]) -> dict[str, int]:
+    """A port on 127.0.0.1 for each purpose: the kept one while it is free, and never one of `taken`."""
+    chosen: dict[str, int] = {}
+    for purpose in purposes:
+        wanted = kept.get(purpose, 0)
+        if not wanted or wanted in taken or not is_free("127.0.0.1", wanted):
+            wanted = _pick(taken | set(chosen.values()))
+        chosen[purpose] = wanted
+    return chosen
+
+
+def _pick(taken: set[int]) -> int:
+    while True:
+        port = random.randint(_FIRST, _LAST)
+        if port not in taken and is_free("127.0.0.1", port):
+            return port
+
+
+def holder(port: int) -> str:
+    """Who listens on `port`, in words: `pid 123 (nginx -g …)`."""
+    for connection in psutil.net_connections("tcp"):
+        if connection.status != psutil.CONN_LISTEN or not connection.laddr or not connection.pid:
+            continue
+        if connection.laddr.port == port:
+            with suppress(psutil.Error):
+                process = psutil.Process(connection.pid)
+                return f"pid {process.pid} ({' '.join(process.cmdline())[:80] or process.name()})"
+    return "a process of another user"
