@@ -1,0 +1,54 @@
+"""`python -m loadtests.bench`: all benchmarks, or the ones named."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from loadtests.bench import report, small_model, speech, startup, subtitles
+from loadtests.bench.fleet import one_site
+from models import sources
+from models.catalog_index import load_card
+from models.console import run
+from models.recipes import CardRecipe
+from models.store import open_store
+
+RESULTS = Path(__file__).parent / "results"
+
+
+class Benchmark(StrEnum):
+    """What can be measured."""
+
+    STARTUP = "startup"
+    SMALL_MODEL = "small-model"
+    SUBTITLES = "subtitles"
+
+
+def main(
+    names: Annotated[list[Benchmark] | None, typer.Argument(help="By default all.")] = None,
+    out: Annotated[Path, typer.Option(help="Where results are written.")] = RESULTS,
+) -> None:
+    """Measure side by side in one run; results are published only where the machine was quiet enough."""
+    chosen = set(names or Benchmark)
+    card = load_card("whisper-base")
+    clips = speech.clips(list(CardRecipe(card).own("clips")()))
+    if Benchmark.STARTUP in chosen:
+        report.console.rule("startup")
+        startup.run(clips[0], out)
+    if chosen & {Benchmark.SMALL_MODEL, Benchmark.SUBTITLES}:
+        with one_site() as site:
+            if Benchmark.SMALL_MODEL in chosen:
+                report.console.rule("small model")
+                small_model.run(site, open_store(None).fetch(small_model.MODEL), out)
+            if Benchmark.SUBTITLES in chosen:
+                report.console.rule("subtitles")
+                subtitles.run(site, sources.fetch(card), clips, out)
+
+
+if __name__ == "__main__":
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(main)
+    run(app)
