@@ -1,83 +1,93 @@
 """What the models inside Triton's Python backend share: many requests in, one answer for each.
 
-Runs in the backend's stub process, the only place where `triton_python_backend_utils` exists. Keep its imports
-few: every model instance pays for them in memory and in start-up time.
+Runs in the stub process of the backend, the only place where `triton_python_backend_utils` exists. Keep its
+imports few: every model instance pays for them in memory and in start-up time.
 """
 
 from __future__ import annotations
 
+import ctypes
 import json
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import triton_python_backend_utils as pb
 
+from serving.triton.watcher import SERVING
+
 Request = Any
-Response = Any
 Item = TypeVar("Item")
+_PR_SET_NAME = 15
 
 
 class BadRequestError(Exception):
     """The request cannot be answered, and its sender can change that."""
 
 
-def parameters(args: dict[str, str]) -> dict[str, str]:
-    """The model's parameters, of `TritonPythonModel.initialize`'s argument."""
-    config = json.loads(args["model_config"])
-    return {key: value["string_value"] for key, value in config.get("parameters", {}).items()}
+class Model(ABC, Generic[Item]):
+    """A model as Triton's Python backend drives it; `Item` is one request, read."""
 
+    @abstractmethod
+    def load(self, directory: Path, args: dict[str, str], parameters: dict[str, str]) -> None:
+        """Get ready; `directory` has the model's files. An error is the load's error, in Triton's words."""
 
-def version_directory(args: dict[str, str]) -> Path:
-    """Where the model's files are."""
-    return Path(args["model_repository"]) / args["model_version"]
+    @abstractmethod
+    def read(self, request: Request) -> Item:
+        """Read one request. May raise `BadRequestError`."""
 
+    @abstractmethod
+    def infer(self, items: Sequence[Item]) -> Sequence[list[Any]]:
+        """Output tensors of each item. When this raises, each item is tried by itself: only the bad fail."""
 
-def answer(
-    requests: Sequence[Request],
-    prepare: Callable[[Request], Item],
-    run: Callable[[Sequence[Item]], Sequence[list[Any]]],
-) -> list[Response]:
-    """Answer every request; one that is bad gets an error and leaves the others alone.
+    def initialize(self, args: dict[str, str]) -> None:
+        """Called by Triton once, before anything else."""
+        config = json.loads(args["model_config"])
+        parameters = {key: value["string_value"] for key, value in config.get("parameters", {}).items()}
+        self.load(Path(args["model_repository"]) / args["model_version"], args, parameters)
+        self._serving = False
+        if not config.get("model_warmup"):
+            self._now_serving()
 
-    Args:
-        requests: a batch as Triton joined it.
-        prepare: reads one request. May raise `BadRequestError`.
-        run: gives the output tensors of each item. When it raises, each item is run by itself, so that only
-            the bad one fails.
-    """
-    responses: list[Response] = [None] * len(requests)
-    items: dict[int, Item] = {}
-    for index, request in enumerate(requests):
-        if request.is_cancelled():
-            responses[index] = _error("the client has gone", pb.TritonError.CANCELLED)
-            continue
+    def execute(self, requests: Sequence[Request]) -> list[Any]:
+        """Called by Triton with a batch that it joined; a bad request gets an error and spoils no other."""
+        responses: list[Any] = [None] * len(requests)
+        items: dict[int, Item] = {}
+        for index, request in enumerate(requests):
+            if request.is_cancelled():
+                responses[index] = _error("the client has gone", pb.TritonError.CANCELLED)
+                continue
+            try:
+                items[index] = self.read(request)
+            except BadRequestError as error:
+                responses[index] = _error(str(error), pb.TritonError.INVALID_ARG)
+        for index, response in self._answer(items).items():
+            responses[index] = response
+        if not self._serving:
+            self._now_serving()
+        return responses
+
+    def _answer(self, items: dict[int, Item]) -> dict[int, Any]:
+        if not items:
+            return {}
         try:
-            items[index] = prepare(request)
-        except BadRequestError as error:
-            responses[index] = _error(str(error), pb.TritonError.INVALID_ARG)
-    for index, response in _run(items, run).items():
-        responses[index] = response
-    return responses
+            outputs = self.infer(list(items.values()))
+            return {i: pb.InferenceResponse(tensors) for i, tensors in zip(items, outputs, strict=True)}
+        except Exception as error:
+            if len(items) > 1:
+                alone = [self._answer({index: item}) for index, item in items.items()]
+                return {index: response for one in alone for index, response in one.items()}
+            if isinstance(error, BadRequestError):
+                return {index: _error(str(error), pb.TritonError.INVALID_ARG) for index in items}
+            pb.Logger.log_error(f"inference failed: {error!r}")
+            return {index: _error(f"inference failed: {error}", pb.TritonError.INTERNAL) for index in items}
+
+    def _now_serving(self) -> None:
+        """Name the process so that the watcher knows that its end would leave requests without an answer."""
+        ctypes.CDLL(None).prctl(_PR_SET_NAME, SERVING, 0, 0, 0)
+        self._serving = True
 
 
-def _run(items: dict[int, Item], run: Callable[[Sequence[Item]], Sequence[list[Any]]]) -> dict[int, Response]:
-    if not items:
-        return {}
-    try:
-        outputs = run(list(items.values()))
-        return {index: pb.InferenceResponse(tensors) for index, tensors in zip(items, outputs, strict=True)}
-    except Exception as error:
-        if len(items) > 1:
-            return {
-                key: value for index, item in items.items() for key, value in _run({index: item}, run).items()
-            }
-        (index,) = items
-        if isinstance(error, BadRequestError):
-            return {index: _error(str(error), pb.TritonError.INVALID_ARG)}
-        pb.Logger.log_error(f"inference failed: {error!r}")
-        return {index: _error(f"inference failed: {error}", pb.TritonError.INTERNAL)}
-
-
-def _error(message: str, code: Any) -> Response:
+def _error(message: str, code: Any) -> Any:
     return pb.InferenceResponse(error=pb.TritonError(message, code))

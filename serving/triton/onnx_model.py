@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ import onnxruntime as ort
 import triton_python_backend_utils as pb
 from onnxruntime.capi import onnxruntime_pybind11_state as errors
 
-from serving.triton.answering import BadRequestError, Request, answer, parameters, version_directory
+from serving.triton.answering import BadRequestError, Model, Request
 
 Array = npt.NDArray[Any]
 REFUSALS = (errors.InvalidArgument, errors.Fail, errors.RuntimeException)
@@ -37,25 +38,27 @@ class Item:
         return len(next(iter(self.inputs.values())))
 
 
-class TritonPythonModel:
+class TritonPythonModel(Model[Item]):
     """The class that Triton's Python backend looks for."""
 
-    def initialize(self, args: dict[str, str]) -> None:
+    def load(self, directory: Path, args: dict[str, str], parameters: dict[str, str]) -> None:
         """Load the graph. Parameter `threads`: CPU threads that one inference may use."""
         options = ort.SessionOptions()
-        options.intra_op_num_threads = int(parameters(args)["threads"])
+        options.intra_op_num_threads = int(parameters["threads"])
         options.inter_op_num_threads = 1
         # Threads that spin while they wait would take the cores from the site's other models.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._session = ort.InferenceSession(
-            str(version_directory(args) / "model.onnx"), options, providers=providers(args)
+            str(directory / "model.onnx"), options, providers=_providers(args)
         )
 
-    def execute(self, requests: Sequence[Request]) -> list[Any]:
-        """Answer a batch of requests."""
-        return answer(requests, _read, self._infer)
+    def read(self, request: Request) -> Item:
+        """Take the tensors as they lie in shared memory."""
+        inputs = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
+        return Item(inputs, list(request.requested_output_names()))
 
-    def _infer(self, items: Sequence[Item]) -> list[list[Any]]:
+    def infer(self, items: Sequence[Item]) -> list[list[Any]]:
+        """Run the graph once for all items."""
         if len(items) == 1:
             item = items[0]
             return [_tensors(item.outputs, self._run(item.outputs, item.inputs))]
@@ -79,7 +82,7 @@ class TritonPythonModel:
             ) from error
 
 
-def providers(args: dict[str, str]) -> list[Any]:
+def _providers(args: dict[str, str]) -> list[Any]:
     """ONNX Runtime's execution providers for the instance that Triton is starting."""
     if args["model_instance_kind"] == "GPU":
         return [
@@ -87,11 +90,6 @@ def providers(args: dict[str, str]) -> list[Any]:
             "CPUExecutionProvider",
         ]
     return ["CPUExecutionProvider"]
-
-
-def _read(request: Request) -> Item:
-    inputs = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
-    return Item(inputs, list(request.requested_output_names()))
 
 
 def _tensors(names: list[str], arrays: Sequence[Array]) -> list[Any]:

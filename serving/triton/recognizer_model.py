@@ -1,13 +1,14 @@
 """Whisper's token loop in Triton's Python backend: one request is one segment of speech.
 
-Triton joins segments of differing length (the inputs are ragged); they are recognised as one batch. The tensors
-are those of the card of a model with runtime `recognizer`.
+Triton joins segments of differing length (the inputs are ragged); they are recognised as one batch. The
+tensors are those of the card of a model with runtime `recognizer`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ import triton_python_backend_utils as pb
 
 from models.errors import UsageError
 from models.whisper.recognizer import Recognition, Recognizer
-from serving.triton.answering import BadRequestError, Request, answer, parameters, version_directory
+from serving.triton.answering import BadRequestError, Model, Request
 
 
 @dataclass(frozen=True)
@@ -31,24 +32,29 @@ class Item:
     """The text before the segment; may be empty."""
 
 
-class TritonPythonModel:
+class TritonPythonModel(Model[Item]):
     """The class that Triton's Python backend looks for."""
 
-    def initialize(self, args: dict[str, str]) -> None:
+    def load(self, directory: Path, args: dict[str, str], parameters: dict[str, str]) -> None:
         """Load encoder, decoder and tokenizer. Parameter `threads`: CPU threads of one inference."""
-        files = version_directory(args)
         self._recognizer = Recognizer(
-            files / "encoder.onnx",
-            files / "decoder.onnx",
-            files / "files",
-            threads=int(parameters(args)["threads"]),
+            directory / "encoder.onnx",
+            directory / "decoder.onnx",
+            directory / "files",
+            threads=int(parameters["threads"]),
         )
 
-    def execute(self, requests: Sequence[Request]) -> list[Any]:
-        """Answer a batch of segments."""
-        return answer(requests, _read, self._recognize)
+    def read(self, request: Request) -> Item:
+        """One segment, with what its sender knows about it."""
+        audio = _input(request, "audio")
+        if audio is None or len(audio) != 1:
+            raise BadRequestError(
+                "send one segment per request, `audio` of shape [1, samples]: Triton joins requests by itself"
+            )
+        return Item(audio[0], _text(request, "language"), _text(request, "prompt"))
 
-    def _recognize(self, items: Sequence[Item]) -> list[list[Any]]:
+    def infer(self, items: Sequence[Item]) -> list[list[Any]]:
+        """Recognise all items as one batch."""
         try:
             heard = self._recognizer.recognize(
                 [item.audio for item in items],
@@ -58,15 +64,6 @@ class TritonPythonModel:
         except UsageError as error:
             raise BadRequestError(str(error)) from error
         return [_tensors(recognition) for recognition in heard]
-
-
-def _read(request: Request) -> Item:
-    audio = _input(request, "audio")
-    if audio is None or len(audio) != 1:
-        raise BadRequestError(
-            "send one segment per request: `audio` of shape [1, samples]; Triton joins requests"
-        )
-    return Item(audio[0], _text(request, "language"), _text(request, "prompt"))
 
 
 def _input(request: Request, name: str) -> npt.NDArray[Any] | None:

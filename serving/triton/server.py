@@ -18,7 +18,6 @@ from pathlib import Path
 
 from models.errors import HeadendError
 
-SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 — POSIX shared memory, where Triton puts its regions
 EXIT_TIMEOUT_S = 10
 """How long a stopping Triton waits for requests in flight, seconds: the front door has drained it before."""
 
@@ -107,6 +106,10 @@ def command(
     prepare_runtime(runtime_dir)
     local = "127.0.0.1"
     argv = [
+        sys.executable,
+        "-I",
+        "-S",
+        str(Path(__file__).with_name("watcher.py")),
         str(server / "bin" / "tritonserver"),
         f"--model-repository={repository}",
         "--model-control-mode=explicit",
@@ -124,6 +127,8 @@ def command(
         f"--exit-timeout-secs={EXIT_TIMEOUT_S}",
         "--log-format=ISO8601",
     ]
+    if not gpus:
+        argv += ["--pinned-memory-pool-byte-size=0", "--allow-gpu-metrics=false"]
     return argv, _environment(libraries, gpus)
 
 
@@ -139,13 +144,5 @@ def _environment(libraries: Path, gpus: Sequence[int]) -> dict[str, str]:
 
 
 def shared_memory_prefix(runtime_dir: Path) -> str:
-    """What the names of this Triton's shared memory regions begin with."""
+    """What the names of this Triton's regions in /dev/shm begin with; a killed Triton leaves them behind."""
     return f"headend_{hashlib.sha256(str(runtime_dir.absolute()).encode()).hexdigest()[:12]}_"
-
-
-def remove_stale_shared_memory(runtime_dir: Path) -> list[str]:
-    """Delete the regions that a killed Triton left behind; call it only while that Triton is not running."""
-    stale = sorted(SHARED_MEMORY.glob(f"{shared_memory_prefix(runtime_dir)}*"))
-    for path in stale:
-        path.unlink(missing_ok=True)
-    return [path.name for path in stale]
