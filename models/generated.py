@@ -1,4 +1,4 @@
-"""Inputs for a model that came without recorded ones: weaker proof than real inputs, and the report says so."""
+"""Inputs for a model that came without recorded ones: weaker proof than real inputs; the report says so."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ Needs the extra `build`. Every function is deterministic: the same file in, the 
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -133,14 +134,18 @@ def convert(source: Path, out: Path, precision: Precision) -> None:
     if precision == "fp32":
         shutil.copyfile(source, out)
     elif precision == "int8":
-        quantize_dynamic(
-            source,
-            out,
-            op_types_to_quantize=["MatMul"],
-            per_channel=True,
-            reduce_range=True,
-            weight_type=QuantType.QInt8,
-            extra_options={"MatMulConstBOnly": True},
-        )
+        logging.disable(logging.WARNING)  # it advises, by the root logger, a clean-up that was done already
+        try:
+            quantize_dynamic(
+                source,
+                out,
+                op_types_to_quantize=["MatMul"],
+                per_channel=True,
+                reduce_range=True,
+                weight_type=QuantType.QInt8,
+                extra_options={"MatMulConstBOnly": True},
+            )
+        finally:
+            logging.disable(logging.NOTSET)
     else:
         onnx.save(convert_float_to_float16(onnx.load(source), keep_io_types=True), out)

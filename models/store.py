@@ -17,7 +17,7 @@ import fsspec
 
 from models.bundle import MANIFEST, SIGNATURE, Bundle, open_bundle
 from models.catalog_index import card_names
-from models.errors import HeadendError, IntegrityError, UsageError
+from models.errors import IntegrityError, UsageError
 from models.files import canonical_json, digest, new_directory, write_atomic
 from models.home import home
 
@@ -149,7 +149,7 @@ class Store:
 
 def _checked(value: str) -> str:
     if not _DIGEST.fullmatch(value):
-        raise HeadendError(f"`{value}` is not a bundle digest (64 hexadecimal digits).")
+        raise UsageError(f"`{value}` is not a bundle digest (64 hexadecimal digits).")
     return value
 
 
