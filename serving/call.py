@@ -1,4 +1,4 @@
-"""`headend call`: ask the fleet's apps from the command line, through its front doors, as any client would."""
+"""`headend call`: ask the fleet's apps through its front doors, as any client would."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ def command(
         bool, typer.Option("--json", help="Write JSON to standard output, for scripts.")
     ] = False,
 ) -> None:
-    """Say what this machine has and lacks, and what to do about it; the exit code is 0 when the fleet can run."""
+    """Say what this machine has and lacks, and what to do about it; exit code 0: the fleet can run."""
     fleet = Fleet.load(file) if file else demo_fleet()
     findings = []
     with err.status("looking"):

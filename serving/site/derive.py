@@ -1,8 +1,9 @@
-"""From the fleet and its bundles to what one site runs: files under the site's directory, and the supervisor's spec.
+"""From the fleet and its bundles to what one site runs: files under the site's directory, and the
+supervisor's spec.
 
-Triton's repository and the apps' configuration get a directory named by the digest of what they derive from: a new one
-never touches what a running part reads. Envoy's files stay in place and are replaced one by one; a running front door
-takes them up without a restart.
+Triton's repository and the apps' configuration get a directory named by the digest of what they derive
+from: a new one never touches what a running part reads. Envoy's files stay in place and are replaced one
+by one; a running front door takes them up without a restart.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ PART_OF = {REPOSITORY: "triton", APPS: "serve", FRONT_DOOR: "envoy"}
 TAKEN_UP_WHILE_RUNNING = (FRONT_DOOR,)
 """Files that their part reads again by itself."""
 
+_LOOPBACK_OF = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}
+
 
 def ports_of(fleet: Fleet, site: str) -> list[str]:
     """Purposes of the inner ports that the site needs."""
@@ -41,7 +44,7 @@ def ports_of(fleet: Fleet, site: str) -> list[str]:
 
 
 def digests(fleet: Fleet, site: str, bundles: Mapping[str, str], ports: Mapping[str, int]) -> dict[str, str]:
-    """What the site's files derive from, as one digest for each kind of file. `bundles`: model to bundle digest."""
+    """What the site's files derive from, as one digest for each kind. `bundles`: model to bundle digest."""
     declared = fleet.model_dump(mode="json")
     common = [version("headend"), dict(ports)]
     everything = {
@@ -178,11 +181,11 @@ def _envoy(fleet: Fleet, directory: SiteDirectory, ports: Mapping[str, int]) -> 
 def _reachable(address: str) -> str:
     """Where this machine reaches a server that listens on `address`."""
     host, _, port = address.rpartition(":")
-    return f"{ {'0.0.0.0': '127.0.0.1', '[::]': '[::1]'}.get(host, host) }:{port}"  # noqa: S104
+    return f"{_LOOPBACK_OF.get(host, host)}:{port}"
 
 
 def _added(env: Mapping[str, str]) -> dict[str, str]:
-    """What of a whole environment is not in this process's own anyway: the rest may be secret, and is inherited."""
+    """What of a whole environment this process does not have: the rest is inherited, and may be secret."""
     return {key: value for key, value in env.items() if os.environ.get(key) != value}
 
 

@@ -7,7 +7,8 @@ A failed part is started again after a pause that doubles with every failure in 
 loudly, when it failed `attempts` times in a row without ever becoming ready (it is broken), or `failures`
 times within `window_s` (it keeps breaking). A part that lives but does not answer as alive past its limit
 is ended and counts as failed: a server that hangs is as gone for its clients as one that crashed. One that
-answers as alive but not as ready is left running: what it lacks (a model, a peer) a restart does not bring.
+answers as alive but not as ready is left running: what it lacks (a model, a peer) a restart does not
+bring.
 """
 
 from __future__ import annotations

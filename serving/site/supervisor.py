@@ -150,7 +150,10 @@ class Supervisor:
         self._spec = SiteSpec(fleet=directory.fleet, site=directory.site, front_door="", parts=[])
         self._parts: dict[str, _Part] = {}
         self._published: SiteState | None = None
-        self._client = httpx.AsyncClient(timeout=_PROBE_TIMEOUT_S, trust_env=False)
+        # A connection per probe: one kept open would have a part that is ending wait for it.
+        self._client = httpx.AsyncClient(
+            timeout=_PROBE_TIMEOUT_S, trust_env=False, headers={"connection": "close"}
+        )
         self._asked = asyncio.Event()
         self._ending = False
 
