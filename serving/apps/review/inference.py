@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,17 +12,12 @@ Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
 
 
-class Models(Protocol):
-    """Asks models for inference (`serving.apps.models_client.ModelsClient`)."""
+class Infer(Protocol):
+    """One inference of a model: tensors by name in, all its outputs by name out.
 
-    async def infer(
-        self,
-        model: str,
-        inputs: Mapping[str, Array],
-        *,
-        outputs: Sequence[str] | None = None,
-        hop: str | None = None,
-        timeout_s: float = 60.0,
-    ) -> dict[str, Array]:
-        """One inference: tensors by name in, tensors by name out."""
+    `serving.apps.models_client.ModelsClient.infer` is one, with the request's hop bound to it.
+    """
+
+    async def __call__(self, model: str, inputs: Mapping[str, Array], /) -> dict[str, Array]:
+        """Raises `AppError` when the model does not answer."""
         ...

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from serving.apps.review.inference import Array, Models
+from serving.apps.review.inference import Array, Infer
 from serving.apps.review.ocr import detect, recognise
 from serving.apps.review.ocr.geometry import Pixels, Quad, cut_out, in_reading_order
 
 DETECTOR, DIRECTION, RECOGNISER = "ppocr-det", "ppocr-cls", "ppocr-rec"
 _LINES_A_BATCH = 6
-"""As in PaddleOCR; more lines differ more in width, and padding costs as much as text."""
+"""As in PaddleOCR."""
 _BATCHES_AT_ONCE = 2
 """Of one picture: keeps the recogniser busy without filling its queue before other pictures."""
 
@@ -45,27 +45,26 @@ class _Cut:
 class Reader:
     """Reads text with the PP-OCR models. Safe for many pictures at once."""
 
-    def __init__(self, models: Models, labels: Path, executor: Executor) -> None:
+    def __init__(self, labels: Path, executor: Executor) -> None:
         """`labels`: the recogniser's `labels.txt`; `executor` has the threads for work on pixels.
 
         Raises `IntegrityError` when the labels cannot be read.
         """
-        self._models = models
         self._labels = recognise.load_labels(labels)
         self._executor = executor
         self._detection = detect.Detection()
 
-    async def read(self, rgb: Pixels, *, hop: str | None) -> list[Line]:
-        """All lines found in `rgb`, in reading order, however unsure. Raises what `infer` raises."""
+    async def read(self, rgb: Pixels, infer: Infer) -> list[Line]:
+        """All lines found in `rgb`, in reading order, however unsure. Raises what `infer` does."""
         loop = asyncio.get_running_loop()
         bgr, tensor = await loop.run_in_executor(self._executor, self._prepare, rgb)
-        likelihood = await self._ask(DETECTOR, tensor, hop)
+        likelihood = await _ask(infer, DETECTOR, tensor)
         cuts = await loop.run_in_executor(self._executor, self._cut, bgr, likelihood[0, 0])
         gate = asyncio.Semaphore(_BATCHES_AT_ONCE)
 
         async def batch(chosen: list[_Cut]) -> list[Line]:
             async with gate:
-                return await self._read_batch(chosen, hop)
+                return await self._read_batch(chosen, infer)
 
         batches = recognise.by_width([cut.pixels for cut in cuts], _LINES_A_BATCH)
         read = await asyncio.gather(*(batch([cuts[i] for i in indices]) for indices in batches))
@@ -82,24 +81,25 @@ class Reader:
         cuts = ((quad, *cut_out(bgr, quad)) for quad in quads)
         return [_Cut(pixels, quad, 90 if turned else 0) for quad, pixels, turned in cuts]
 
-    async def _read_batch(self, cuts: Sequence[_Cut], hop: str | None) -> list[Line]:
+    async def _read_batch(self, cuts: Sequence[_Cut], infer: Infer) -> list[Line]:
         loop = asyncio.get_running_loop()
         tensor = await loop.run_in_executor(
             self._executor, recognise.direction_input, [cut.pixels for cut in cuts]
         )
-        turned = recognise.upside_down(await self._ask(DIRECTION, tensor, hop))
+        turned = recognise.upside_down(await _ask(infer, DIRECTION, tensor))
         upright = [_turn(cut) if turn else cut for cut, turn in zip(cuts, turned, strict=True)]
         tensor = await loop.run_in_executor(
             self._executor, recognise.recognition_input, [cut.pixels for cut in upright]
         )
-        probabilities = await self._ask(RECOGNISER, tensor, hop)
+        probabilities = await _ask(infer, RECOGNISER, tensor)
         texts = await loop.run_in_executor(self._executor, recognise.decode, probabilities, self._labels)
         return [Line(cut.quad, *text, cut.direction) for cut, text in zip(upright, texts, strict=True)]
 
-    async def _ask(self, model: str, tensor: Array, hop: str | None) -> Array:
-        """These models have one input `x` and one output."""
-        (output,) = (await self._models.infer(model, {"x": tensor}, hop=hop)).values()
-        return output
+
+async def _ask(infer: Infer, model: str, tensor: Array) -> Array:
+    """The output of a model that has one input, `x`, and one output."""
+    (output,) = (await infer(model, {"x": tensor})).values()
+    return output
 
 
 def _turn(cut: _Cut) -> _Cut:

@@ -17,6 +17,9 @@ _HEIGHT = 48
 _DIRECTION_WIDTH = 192
 _NARROWEST = 320
 """The recogniser was trained on pictures of this width; shorter lines are padded to it."""
+_STEP = 64
+"""Widths are rounded up to multiples of this: on a CPU padding costs as much as text, and Triton joins
+requests of several pictures only if their widths are equal."""
 _WIDEST = 48 * 64
 """Longer lines are squeezed: beyond this, the table of probabilities alone has tens of megabytes."""
 _TURNED_FROM = 0.9
@@ -31,7 +34,7 @@ def load_labels(path: Path) -> list[str]:
     Raises `IntegrityError` when it cannot be that.
     """
     try:
-        lines = path.read_text("utf-8").removesuffix("\n").split("\n")
+        lines = path.read_bytes().decode().removesuffix("\n").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise IntegrityError(f"{path} cannot be read as labels: {error}") from error
     if len(lines) < 2:
@@ -50,15 +53,16 @@ def upside_down(probabilities: Array) -> list[bool]:
 
 
 def by_width(lines: Sequence[Pixels], size: int) -> list[list[int]]:
-    """Indices of lines in batches of at most `size`, alike in width, so that little is padded."""
-    order = sorted(range(len(lines)), key=lambda i: _ratio(lines[i]))
-    return [order[i : i + size] for i in range(0, len(order), size)]
+    """Indices of lines in batches of at most `size` of one width."""
+    alike: dict[int, list[int]] = {}
+    for i, line in enumerate(lines):
+        alike.setdefault(_width(line), []).append(i)
+    return [same[i : i + size] for _, same in sorted(alike.items()) for i in range(0, len(same), size)]
 
 
 def recognition_input(lines: Sequence[Pixels]) -> Floats:
-    """`[lines, 3, 48, width]`, as wide as the widest line."""
-    widest = math.ceil(_HEIGHT * max(_ratio(line) for line in lines))
-    return _batch(lines, min(max(widest, _NARROWEST), _WIDEST))
+    """`[lines, 3, 48, width]`, as wide as the widest line needs."""
+    return _batch(lines, max(_width(line) for line in lines))
 
 
 def decode(probabilities: Array, labels: Sequence[str]) -> list[tuple[str, float]]:
@@ -68,7 +72,7 @@ def decode(probabilities: Array, labels: Sequence[str]) -> list[tuple[str, float
     """
     if probabilities.shape[2] != len(labels):
         raise IntegrityError(
-            f"the recogniser has {probabilities.shape[2]} classes, its labels {len(labels)}: not of one bundle"
+            f"the recogniser has {probabilities.shape[2]} classes, its labels {len(labels)}: of two bundles"
         )
     best, sure = probabilities.argmax(axis=2), probabilities.max(axis=2)
     return [_collapse(classes, levels, labels) for classes, levels in zip(best, sure, strict=True)]
@@ -85,6 +89,12 @@ def _collapse(classes: Array, levels: Array, labels: Sequence[str]) -> tuple[str
 
 def _ratio(line: Pixels) -> float:
     return line.shape[1] / line.shape[0]
+
+
+def _width(line: Pixels) -> int:
+    """How wide the recogniser sees a line: what it needs at 48 pixels' height, padded."""
+    needed = math.ceil(_HEIGHT * _ratio(line) / _STEP) * _STEP
+    return min(max(needed, _NARROWEST), _WIDEST)
 
 
 def _batch(lines: Sequence[Pixels], width: int) -> Floats:
