@@ -76,7 +76,7 @@ class Recognition:
                 task.cancel()
 
     async def _detect(self, found: list[tuple[float, Floats]], pending: deque[asyncio.Task[Segment]]) -> None:
-        """Hear the longest segment first, the rest in its language: a short one is easily taken for another."""
+        """Hear the longest segment first, the rest in its language: short ones are easily mistaken."""
         longest = max(range(len(found)), key=lambda i: len(found[i][1]))
         first = self._begin(*found[longest])
         try:

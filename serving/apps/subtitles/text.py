@@ -1,4 +1,4 @@
-"""The script that Chinese is written in: Whisper mixes Simplified and Traditional, readers want one of them."""
+"""The script that Chinese is written in: Whisper mixes Simplified and Traditional, readers want one."""
 
 from __future__ import annotations
 

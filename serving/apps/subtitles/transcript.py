@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 
 
@@ -42,8 +43,14 @@ class Transcript:
     segments: tuple[Segment, ...]
     duration: float
     """Of the clip, seconds."""
-    language: str
-    """ISO 639 code; empty when nothing was heard."""
+
+    @property
+    def language(self) -> str:
+        """ISO 639 code of most of the words; empty when nothing was heard."""
+        heard: Counter[str] = Counter()
+        for segment in self.segments:
+            heard[segment.language] += len(segment.words)
+        return heard.most_common(1)[0][0] if heard else ""
 
     @property
     def words(self) -> tuple[Word, ...]:

@@ -31,7 +31,7 @@ class VoiceActivity:
         self._h = self._c = np.zeros((1, 1, 128), np.float32)
 
     async def probabilities(self, block: Floats) -> Floats:
-        """FP32 `[ceil(samples / 512)]` of `block` FP32 `[samples]`, a multiple of 512 but for a clip's last."""
+        """FP32 `[ceil(samples / 512)]` of `block` FP32 `[samples]`: a multiple of 512, but for the last."""
         rows, self._context = windows(self._context, block)
         answer = await self._client.infer(
             MODEL,
