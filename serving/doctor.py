@@ -177,7 +177,8 @@ def _triton(fleet: Fleet) -> Iterator[Finding]:
 
     with TemporaryDirectory(dir=home()) as scratch:
         argv, env = server.command(Path(scratch), 0, 0, 0, [], Path(scratch, "backends"))
-        yield _runs("Triton", [argv[0], "--help"], env, ok=(0, 1), words="Usage")
+        binary = next(word for word in argv if Path(word).name == "tritonserver")
+        yield _runs("Triton", [binary, "--help"], env, ok=(0, 1), words="Usage")
         stub = Path(scratch, "backends", "python", "triton_python_backend_stub")
         yield _runs("Triton's Python", [str(stub)], env, ok=(1,), words="")
 
@@ -285,8 +286,8 @@ def _bundles(fleet: Fleet) -> Iterator[Finding]:
     missing = [model for model in sorted(fleet.models) if store.current(model) is None]
     yield Finding(
         "bundles",
-        "problem" if missing else "ok",
-        f"missing: {', '.join(missing)}" if missing else f"all {len(fleet.models)} are in the store",
+        "note" if missing else "ok",
+        f"not built yet: {', '.join(missing)}" if missing else f"all {len(fleet.models)} are in the store",
         f"headend models build {' '.join(missing)}" if missing else "",
     )
 

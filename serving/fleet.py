@@ -6,12 +6,23 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from models.card import Name, Precision
 from models.schema import Declaration, Strict
 
-HostPort = Annotated[str, StringConstraints(pattern=r"^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):\d{1,5}$")]
+
+def _real_port(address: str) -> str:
+    if not 1 <= int(address.rpartition(":")[2]) <= 65_535:
+        raise ValueError(f"the port of {address} is not between 1 and 65535")
+    return address
+
+
+HostPort = Annotated[
+    str,
+    StringConstraints(pattern=r"^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):\d{1,5}$"),
+    AfterValidator(_real_port),
+]
 AppName = Literal["subtitles", "review"]
 
 
@@ -76,6 +87,12 @@ class Site(Strict):
             return self.peer
         host, _, port = self.front_door.rpartition(":")
         return f"{host}:{int(port) + 1}"
+
+    @model_validator(mode="after")
+    def _room_for_the_peer(self) -> Self:
+        if not self.peer and self.front_door.endswith(":65535"):
+            raise ValueError("65535 leaves no next port for `peer`: give one")
+        return self
 
 
 class Fleet(Declaration):

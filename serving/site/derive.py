@@ -21,7 +21,6 @@ from serving.fleet import AppName, Fleet
 from serving.router import envoy
 from serving.router.view import FleetView, LocalPorts
 from serving.site.spec import PartSpec, SiteDirectory, SiteSpec
-from serving.triton import repository, server
 
 REPOSITORY, APPS, FRONT_DOOR = (
     "Triton's model repository",
@@ -36,10 +35,10 @@ _LOOPBACK_OF = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}
 
 
 def ports_of(fleet: Fleet, site: str) -> list[str]:
-    """Purposes of the inner ports that the site needs."""
+    """The inner ports that the site needs, as `<part>-<purpose>`."""
     purposes = ["triton-http", "triton-grpc", "triton-metrics"] if fleet.models_at(site) else []
     apps = fleet.apps_at(site)
-    purposes += ["serve", *(f"app-{app}" for app in apps)] if apps else []
+    purposes += ["serve-status", *(f"serve-{app}" for app in apps)] if apps else []
     return [*purposes, "envoy-admin"]
 
 
@@ -105,6 +104,9 @@ def prune(directory: SiteDirectory, spec: SiteSpec) -> None:
 def _triton(
     fleet: Fleet, directory: SiteDirectory, bundles: Mapping[str, Bundle], ports: Mapping[str, int], name: str
 ) -> PartSpec:
+    # Here, because it brings gRPC along: half a second that other commands need not wait.
+    from serving.triton import repository, server
+
     out = directory.path / "triton" / "by-digest" / name
     runtime = directory.path / "triton" / "runtime"
     site = fleet.sites[directory.site]
@@ -124,7 +126,7 @@ def _triton(
         name="triton",
         argv=argv,
         env=_added(env),
-        ports=_with_prefix(ports, "triton-"),
+        ports=_of_part(ports, "triton"),
         ready=f"http://127.0.0.1:{http}/v2/health/ready",
         alive=f"http://127.0.0.1:{http}/v2/health/live",
         grace_s=server.EXIT_TIMEOUT_S + 5,
@@ -134,12 +136,12 @@ def _triton(
 
 
 def _serve(fleet: Fleet, directory: SiteDirectory, ports: Mapping[str, int], name: str) -> PartSpec:
-    app_ports: dict[AppName, int] = {app: ports[f"app-{app}"] for app in fleet.apps_at(directory.site)}
+    app_ports: dict[AppName, int] = {app: ports[f"serve-{app}"] for app in fleet.apps_at(directory.site)}
     config = AppsConfig.of(
         fleet,
         directory.site,
         run_dir=directory.path / "serve" / "run",
-        port=ports["serve"],
+        port=ports["serve-status"],
         app_ports=app_ports,
     )
     path = directory.path / "serve" / "by-digest" / f"{name}.json"
@@ -148,7 +150,7 @@ def _serve(fleet: Fleet, directory: SiteDirectory, ports: Mapping[str, int], nam
     return PartSpec(
         name="serve",
         argv=[sys.executable, "-m", "serving.apps.server", "--config", str(path)],
-        ports={"serve": config.port, **{f"app-{app}": port for app, port in app_ports.items()}},
+        ports=_of_part(ports, "serve"),
         ready=f"{own}/-/ready",
         alive=f"{own}/-/alive",
         grace_s=30,
@@ -160,7 +162,7 @@ def _envoy(fleet: Fleet, directory: SiteDirectory, ports: Mapping[str, int]) -> 
     local = LocalPorts(
         triton_http=ports.get("triton-http", 0),
         triton_grpc=ports.get("triton-grpc", 0),
-        apps={app: ports[f"app-{app}"] for app in fleet.apps_at(directory.site)},
+        apps={app: ports[f"serve-{app}"] for app in fleet.apps_at(directory.site)},
         admin=ports["envoy-admin"],
     )
     view = FleetView.of(fleet, directory.site, local)
@@ -170,7 +172,11 @@ def _envoy(fleet: Fleet, directory: SiteDirectory, ports: Mapping[str, int]) -> 
     return PartSpec(
         name="envoy",
         argv=envoy.command(out),
-        ports={"envoy-admin": local.admin},
+        ports={
+            **_of_part(ports, "envoy"),
+            "front-door": view.local.front_door.port,
+            "peer": view.local.peer.port,
+        },
         ready=f"{door}/readyz",
         alive=f"{door}/healthz",
         start_limit_s=60,
@@ -189,5 +195,7 @@ def _added(env: Mapping[str, str]) -> dict[str, str]:
     return {key: value for key, value in env.items() if os.environ.get(key) != value}
 
 
-def _with_prefix(ports: Mapping[str, int], prefix: str) -> dict[str, int]:
-    return {purpose: port for purpose, port in ports.items() if purpose.startswith(prefix)}
+def _of_part(ports: Mapping[str, int], part: str) -> dict[str, int]:
+    return {
+        name.removeprefix(f"{part}-"): port for name, port in ports.items() if name.startswith(f"{part}-")
+    }

@@ -62,8 +62,8 @@ class SiteSpec(Strict):
 
     @property
     def ports(self) -> dict[str, int]:
-        """All inner ports by purpose."""
-        return {purpose: port for part in self.parts for purpose, port in part.ports.items()}
+        """All ports, as `<part>-<purpose>`."""
+        return {f"{part.name}-{purpose}": port for part in self.parts for purpose, port in part.ports.items()}
 
 
 class PartState(Strict):
