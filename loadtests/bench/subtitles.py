@@ -2,8 +2,8 @@
 
 Same weights (Whisper base), int8, as many threads, greedy decoding, voice activity detection and word
 timestamps on both sides, on the same clips. The served app also carries the upload, decoding and the way
-through the front door, Ray Serve and Triton. The figure is the ratio of real-time factors (processing time over
-the clips' length), below 1 when the served app is faster, one request and four at once.
+through the front door, Ray Serve and Triton. The figure is the ratio of real-time factors (processing time
+over the clips' length), below 1 when the served app is faster, one request and four at once.
 """
 
 from __future__ import annotations
