@@ -49,7 +49,9 @@ def model_config(
         bundle: digest of the bundle it comes from, so that one may ask the server what it runs.
         engine: a TensorRT plan is served instead of the ONNX graph.
     """
-    use, gpus = fleet.models[card.name], tuple(fleet.sites[site].gpus)
+    use = fleet.models[card.name]
+    # models.whisper.recognizer opens its graphs on the CPU, whatever the site has.
+    gpus = () if card.serving.runtime == "recognizer" else tuple(fleet.sites[site].gpus)
     backend = backend_of(card, flavour, engine=engine)
     return ModelConfig(
         name=card.name,
