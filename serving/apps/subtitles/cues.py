@@ -88,12 +88,12 @@ class _Atom:
 
 _FAULT = 1000.0
 """For a cue that breaks rule 5 entirely; less in proportion."""
-_PER_CUE = 4.0
+_PER_CUE = 3.0
 _PAUSE_S = 0.5
 """A pause from which on a cue had better end."""
 _PER_PAUSE_S = 20.0
 _CUE_BREAK = {Break.SENTENCE: 0.0, Break.CLAUSE: 3.0, Break.PHRASE: 12.0, Break.WORD: 24.0}
-_LINE_BREAK = {Break.SENTENCE: 0.0, Break.CLAUSE: 0.5, Break.PHRASE: 2.0, Break.WORD: 5.0}
+_LINE_BREAK = {Break.SENTENCE: 0.0, Break.CLAUSE: 0.5, Break.PHRASE: 4.0, Break.WORD: 10.0}
 _IMBALANCE = 6.0
 """For lines of which one is empty; less in proportion."""
 
@@ -199,7 +199,7 @@ class _Planner:
             least = starts[-1] + 1 + gap if starts else 0
             starts.append(max(least, math.floor(self._atoms[first].start * rate + 1e-6)))
         cues = []
-        for (first, last), start, following in zip(groups, starts, [*starts[1:], math.inf], strict=True):
+        for (first, last), start, following in zip(groups, starts, [*starts[1:], math.inf], strict=False):
             spoken = math.ceil(self._atoms[last - 1].end * rate - 1e-6)
             wanted = start + math.ceil(self._wanted(first, last) * rate - 1e-6)
             end = min(max(spoken, wanted), start + longest, following - gap)

@@ -24,11 +24,11 @@ _LEAN_ON_NEXT = frozenset(
     a an the of to in on at by for from with and or but nor so as if is are was were be been am my your his
     her its our their this that these those no not i you he she it we they who which very mr mrs ms dr
     在 把 被 和 与 及 或 对 从 向 往 给 让 使 为 为了 因为 所以 如果 但 但是 而 而且 并 并且 是 有 很 更 最
-    不 没 没有 这 那 每 各 第 一个 这个 那个 我 你 他 她 它 我们 你们 他们
+    不 没 没有 这 那 每 各 第 前 一个 这个 那个 我 你 他 她 它 我们 你们 他们
     """.split()  # noqa: SIM905  # a list of words reads best as words
 )
 # Particles that lean on the word before.
-_LEAN_ON_LAST = frozenset("的地得了着过们吗呢吧啊呀嘛之等里上下中内外后前时")
+_LEAN_ON_LAST = frozenset("的地得了着过们吗呢吧啊呀嘛之等里上下中内外后时")
 
 
 class Break(IntEnum):

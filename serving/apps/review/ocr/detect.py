@@ -17,6 +17,8 @@ from serving.apps.review.ocr.geometry import Pixels, Quad, ordered, width_and_he
 
 _MULTIPLE = 32
 """The network halves five times."""
+_MARGIN = 32
+"""Put around the picture, pixels of the map: without it lines at its edges are found in part or not at all."""
 
 
 @dataclass(frozen=True)
@@ -39,27 +41,27 @@ class Detection:
 
 
 def prepare(bgr: Pixels, settings: Detection) -> Floats:
-    """`[1, 3, height, width]`, both multiples of 32, from -1 to 1."""
+    """`[1, 3, height, width]`, both multiples of 32, from -1 to 1: the picture, scaled, with a margin."""
     height, width = bgr.shape[:2]
     scale = min(1.0, settings.longest_side / max(height, width))
     size = [max(_MULTIPLE, round(side * scale / _MULTIPLE) * _MULTIPLE) for side in (width, height)]
-    resized = cv2.resize(bgr, size)
-    return np.ascontiguousarray(resized.transpose(2, 0, 1)[None], np.float32) / np.float32(127.5) - 1
+    framed = cv2.copyMakeBorder(cv2.resize(bgr, size), *[_MARGIN] * 4, cv2.BORDER_REPLICATE)
+    return np.ascontiguousarray(framed.transpose(2, 0, 1)[None], np.float32) / np.float32(127.5) - 1
 
 
 def boxes(likelihood: Floats, shape: tuple[int, ...], settings: Detection) -> list[Quad]:
-    """Boxes in the pixels of a picture of `shape` (height, width, …) from the map `[height, width]`."""
+    """Boxes in the pixels of a picture of `shape` (height, width, …) from its map, `[height, width]`."""
     # Joins strokes that the threshold parted.
     mask = cv2.dilate((likelihood > settings.threshold).astype(np.uint8), np.ones((2, 2), np.uint8))
     contours, _ = cv2.findContours(mask, cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
     if len(contours) > settings.most:
         contours = sorted(contours, key=cv2.contourArea, reverse=True)[: settings.most]
-    scale = np.array([shape[1] / likelihood.shape[1], shape[0] / likelihood.shape[0]], np.float32)
-    limit = np.array([shape[1] - 1, shape[0] - 1], np.float32)
+    size = np.array([shape[1], shape[0]], np.float32)
+    scale = size / (np.array(likelihood.shape[::-1], np.float32) - 2 * _MARGIN)
     found = []
     for contour in contours:
         if (box := _grown(likelihood, np.asarray(contour), settings)) is not None:
-            quad = ordered(np.clip(np.round(box * scale), 0, limit))
+            quad = ordered(np.clip(np.round((box - _MARGIN) * scale), 0, size - 1))
             if min(width_and_height(quad)) > settings.smallest_side:
                 found.append(quad)
     return found
