@@ -10,21 +10,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-from models import gate, graphs, sources
+from models import bundle, gate, generated, graphs, metric, parity, recorded, sources
 from models.bundle import open_bundle, write_bundle
 from models.card import Card
 from models.catalog_index import card_directory, load_card
 from models.errors import BuildError, IntegrityError
-from models.files import digest, locked, write_atomic
+from models.files import digest, locked, sha256_file, write_atomic
 from models.home import home
 from models.recipes import CardRecipe
 from models.signing import load_signer, load_trust
-from models.steps import Chain, Event, Listener, Say, Step
+from models.steps import RECORD, Chain, Event, Listener, Say, Step
 from models.store import Store, open_store
-
-_CONVERSION = 1  # raise when models.graphs changes what it writes
 
 
 @dataclass(frozen=True)
@@ -126,7 +125,7 @@ class _Build:
                 for graph, about in found.items()
             )
 
-        inputs = [self.card.serving.model_dump(mode="json"), _tools("onnx")]
+        inputs = [self.card.serving.model_dump(mode="json"), _code(graphs), _tools("onnx")]
         by_hand = "python -c 'import onnx; onnx.checker.check_model(\"model.onnx\", full_check=True)'"
         return Step("check", ("export",), inputs, run, by_hand)
 
@@ -140,7 +139,7 @@ class _Build:
                 did.append(f"{graph}: {change}")
             return "; ".join(did)
 
-        inputs = [self.card.graphs, _tools("onnx", "onnxslim")]
+        inputs = [self.card.graphs, _code(graphs), _tools("onnx", "onnxslim")]
         return Step("simplify", ("export", "check"), inputs, run, "onnxslim model.onnx slim.onnx")
 
     def variants(self) -> Step:
@@ -159,7 +158,7 @@ class _Build:
             sizes = {p: _size(out / "graphs" / p) for p in self.precisions}
             return ", ".join(f"{precision} {size / 1e6:.1f} MB" for precision, size in sizes.items())
 
-        inputs = [self.precisions, list(self.card.files), _CONVERSION, _tools("onnx", "onnxruntime")]
+        inputs = [self.precisions, list(self.card.files), _code(graphs), _tools("onnx", "onnxruntime")]
         return Step("variants", ("export", "simplify"), inputs, run, "see models/graphs.py, convert")
 
     @property
@@ -169,21 +168,21 @@ class _Build:
 
     def parity(self) -> Step:
         def run(out: Path, say: Say) -> str:
-            report, did = gate.prove(
+            return gate.prove(
                 self.card,
                 self.recipe,
                 sources.fetch(self.card),
                 self.chain.output("export"),
                 self.chain.output("variants"),
+                out,
                 say,
             )
-            (out / "parity.json").write_text(json.dumps(report, indent=2, ensure_ascii=False), "utf-8")
-            return did
 
         inputs = [
             self.card.parity.model_dump(mode="json"),
             self.recipe.code(),
             self.recipe.recordings(),
+            _code(gate, generated, metric, parity, recorded),
             _tools("onnxruntime", "numpy"),
         ]
         return Step("parity", ("fetch", "export", "variants"), inputs, run, "see models/gate.py, prove")
@@ -193,17 +192,16 @@ class _Build:
 
         def run(out: Path, say: Say) -> str:
             contents = out / "contents"
-            shutil.copytree(
-                self.chain.output("variants"), contents, ignore=shutil.ignore_patterns("step.json")
-            )
-            shutil.copyfile(self.chain.output("parity") / "parity.json", contents / "parity.json")
+            for step in ("variants", "parity"):
+                made, record = self.chain.output(step), shutil.ignore_patterns(RECORD)
+                shutil.copytree(made, contents, ignore=record, dirs_exist_ok=True)
             (contents / "card.yaml").write_bytes(card)
             path = write_bundle(contents, self.card, self.signer, home() / "store" / "bundles")
             shutil.rmtree(contents)
             (out / "digest").write_text(path.name)
             return f"{path.name[:12]}…, {_size(path) / 1e6:.1f} MB, signed with key {self.signer.key_id}"
 
-        inputs = [digest(card), self.signer.key_id]
+        inputs = [digest(card), self.signer.key_id, _code(bundle)]
         return Step(
             "bundle", ("variants", "parity"), inputs, run, "see models/bundle.py", self._bundle_stands
         )
@@ -232,6 +230,11 @@ def _stands(open_it: Callable[[], Any]) -> bool:
 
 def _local(bundle: str) -> Path:
     return home() / "store" / "bundles" / bundle
+
+
+def _code(*modules: ModuleType) -> dict[str, str]:
+    """sha256 of the code that a step runs: a new headend does its own work, not what an older one left."""
+    return {module.__name__: sha256_file(Path(str(module.__file__))) for module in modules}
 
 
 def _tools(*names: str) -> dict[str, str]:

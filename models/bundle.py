@@ -22,6 +22,7 @@ from models.card import Card, Precision
 from models.errors import DeclarationError, IntegrityError, UsageError
 from models.files import canonical_json, digest, new_directory, sha256_file, tree_digests, write_atomic
 from models.home import home
+from models.recorded import Recorded, read
 from models.signing import Signer, Trust, load_trust
 
 MANIFEST, SIGNATURE = "manifest.json", "manifest.sig"
@@ -55,6 +56,10 @@ class Bundle:
         found: dict[str, Any] = json.loads((self.path / "parity.json").read_bytes())
         return found
 
+    def recorded(self) -> list[Recorded]:
+        """Some recorded inputs of each graph, with the source's outputs."""
+        return list(read(self.path / "cases"))
+
     def _have(self, relative: str, what: str) -> Path:
         path = self.path / relative
         if not path.is_file():
@@ -74,7 +79,7 @@ def manifest_of(contents: Path, card: Card) -> bytes:
 
 
 def write_bundle(contents: Path, card: Card, signer: Signer, into: Path) -> Path:
-    """Copy `contents` (card.yaml, graphs/, files/, parity.json) to `into/<digest>`, with manifest and
+    """Copy `contents` (card.yaml, graphs/, files/, cases/, parity.json) to `into/<digest>`, with manifest and
     signature.
     """
     manifest = manifest_of(contents, card)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 from rich.table import Table
 
 from models.bundle import Bundle, open_bundle
-from models.card import Card
+from models.card import Card, Precision
 from models.catalog_index import card_names, is_packaged, list_cards, load_card
 from models.console import err, out, print_json
 from models.errors import UsageError
@@ -148,6 +149,37 @@ def import_(
     name = register(file, card)
     err.print(f"{name} is registered; building it.")
     build([name], json=json, store=store)
+
+
+@app.command()
+def engine(
+    name: Name,
+    precision: Annotated[
+        str | None, typer.Option(help="fp32 or fp16; by default fp16 where there is one.")
+    ] = None,
+    again: Annotated[bool, typer.Option("--again", help="Try anew what failed before.")] = False,
+    json: Json = False,
+    store: StoreUrl = None,
+) -> None:
+    """Compile a model's bundle into TensorRT plans for this machine's GPU, and prove them.
+
+    An engine that cannot be built or is not equal to its source is not used: ONNX Runtime serves the model,
+    and the reason is said here.
+    """
+    from models.engine import build_engine
+
+    if precision not in (None, "fp32", "fp16"):
+        raise UsageError(f"`{precision}` is not a precision of engines.", hint="Choose fp32 or fp16.")
+    load_card(name)
+    bundle = open_store(store).fetch(name)
+    with err.status(f"{name}: compiling for this GPU; this takes minutes the first time"):
+        result = build_engine(bundle, cast("Precision | None", precision), again=again)
+    if json:
+        about = {"key": asdict(result.key), "path": str(result.path) if result.path else None}
+        return print_json({**about, "reason": result.reason})
+    if result.path is None:
+        return out.print(f"{name}: no engine, ONNX Runtime serves it. {result.reason}", markup=False)
+    return out.print(f"{name}: {result.key.precision} engine for {result.key.gpu} at {result.path}")
 
 
 @app.command()

@@ -1,12 +1,17 @@
-"""Proves every variant of a model: tensors case by case, then the task metric where there is one."""
+"""Proves every variant of a model: tensors case by case, then the task metric where there is one.
+
+Some recorded inputs go into the bundle with the source's outputs (`models.recorded`), so that a site can
+prove an engine that it compiles, and warm a model up, without the source.
+"""
 
 from __future__ import annotations
 
+import json
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from models import metric
+from models import metric, recorded
 from models.card import Card
 from models.generated import generated
 from models.parity import ParityError, run_cases, summary
@@ -16,16 +21,16 @@ from models.steps import Say
 
 
 def prove(
-    card: Card, recipe: CardRecipe, source: Path, exported: Path, variants: Path, say: Say
-) -> tuple[dict[str, Any], str]:
-    """The parity report and a sentence on it. Raises `ParityError` for a variant that is not equal to its
-    source.
+    card: Card, recipe: CardRecipe, source: Path, exported: Path, variants: Path, out: Path, say: Say
+) -> str:
+    """Write `parity.json` and recorded cases into `out`; returns a sentence on the result.
 
-    `variants` is laid out as a bundle: `graphs/<precision>/<graph>.onnx` and `files/`.
+    `variants` is laid out as a bundle: `graphs/<precision>/<graph>.onnx` and `files/`. Raises `ParityError`
+    for a variant that is not equal to its source.
     """
     reference = recipe.reference(source)
-    recorded = recipe.cases(source, exported)
-    cases = recorded or generated(card, reference)
+    given = recipe.cases(source, exported)
+    cases = given or generated(card, reference)
     say(f"source runtime on {len(cases)} cases", None)
     expected = [reference(case.graph, case.inputs) for case in cases]
     texts = _Texts(recipe, source, say) if recipe.has_task_metric else None
@@ -33,7 +38,7 @@ def prove(
         "reference": card.parity.reference,
         "runtime": f"onnxruntime {version('onnxruntime')}",
         "cases": [case.name for case in cases],
-        "recorded": bool(recorded),
+        "recorded": bool(given),
         "precisions": {},
     }
     did = []
@@ -50,7 +55,9 @@ def prove(
             sentence += f", CER {rate['found']:.2%} (source {rate['source']:.2%})"
         report["precisions"][precision] = found
         did.append(sentence)
-    return report, "; ".join(did)
+    (out / "parity.json").write_text(json.dumps(report, indent=2, ensure_ascii=False), "utf-8")
+    recorded.write(cases, expected, out / "cases")
+    return "; ".join(did)
 
 
 class _Texts:

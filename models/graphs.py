@@ -54,7 +54,7 @@ def check(path: Path) -> dict[str, Any]:
         "ir_version": model.ir_version,
         "opsets": {item.domain or "ai.onnx": item.version for item in model.opset_import},
         "nodes": len(model.graph.node),
-        "parameters": sum(_count(item.dims) for item in model.graph.initializer),
+        "parameters": sum(_count(item.dims) for item in _weights(model.graph)),
         "inputs": {name: [dtype, list(dims)] for name, (dtype, dims) in _tensors(model.graph.input).items()},
         "outputs": {
             name: [dtype, list(dims)] for name, (dtype, dims) in _tensors(model.graph.output).items()
@@ -106,6 +106,15 @@ def _tensors(values: Sequence[Any]) -> dict[str, tuple[str, Dims]]:
         )
         for value in values
     }
+
+
+def _weights(graph: Any) -> list[Any]:
+    """Initializers, and constants, in which some exporters keep them."""
+    constants = [node for node in graph.node if node.op_type == "Constant"]
+    return [
+        *graph.initializer,
+        *(item.t for node in constants for item in node.attribute if item.name == "value"),
+    ]
 
 
 def _count(dims: Sequence[int]) -> int:
