@@ -43,7 +43,8 @@ def readiness_path(pool: Pool) -> str:
         case "app":
             return f"/-/ready/{pool.name}"
         case "server":
-            return "/v2/health/ready"
+            # Not `ready`, which is no as long as one model is missing.
+            return "/v2/health/live"
 
 
 def fleet_clusters(view: FleetView) -> Iterator[tuple[str, Pool, Protocol]]:

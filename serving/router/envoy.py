@@ -23,6 +23,8 @@ from serving.router.view import LOOPBACK, Address, FleetView
 
 Json = dict[str, Any]
 
+MOST_CONNECTIONS = 10_000
+"""Of clients and peers together; beyond it new ones are closed, so that those open keep working."""
 _DESCRIPTORS = "inference.pb"
 
 
@@ -40,7 +42,7 @@ def write_config(view: FleetView, out: Path, *, access_log: Path | None = None) 
 
 
 def write_shares(view: FleetView, out: Path) -> None:
-    """Rewrite the endpoints only: what a new plan changes."""
+    """Write or rewrite the endpoints only: what a new plan changes."""
     for name, resources in _endpoint_files(view):
         _write(out.absolute() / name, resources)
 
@@ -69,9 +71,21 @@ def bootstrap(view: FleetView, out: Path) -> Json:
             "cds_config": _source(out, "clusters.json"),
             "lds_config": _source(out, "listeners.json"),
         },
+        "overload_manager": {"resource_monitors": [_connection_limit()]},
         # The default, 100, is less than a path pattern with a model's name in it needs.
         "layered_runtime": {
             "layers": [{"name": "static", "static_layer": {"re2.max_program_size.error_level": 1000}}]
+        },
+    }
+
+
+def _connection_limit() -> Json:
+    package = "envoy.extensions.resource_monitors.downstream_connections.v3"
+    return {
+        "name": "envoy.resource_monitors.global_downstream_max_connections",
+        "typed_config": {
+            "@type": f"type.googleapis.com/{package}.DownstreamConnectionsConfig",
+            "max_active_downstream_connections": MOST_CONNECTIONS,
         },
     }
 

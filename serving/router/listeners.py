@@ -56,6 +56,9 @@ def _listener(view: FleetView, name: str, at: Address, filters: list[Json], sour
         "@type": "type.googleapis.com/envoy.config.listener.v3.Listener",
         "name": name,
         "address": socket_address(at),
+        # A second Envoy on the same port must fail, not silently take half of the connections.
+        "enable_reuse_port": False,
+        "connection_balance_config": {"exact_balance": {}},
         "filter_chains": [
             {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
         ],

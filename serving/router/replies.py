@@ -61,7 +61,7 @@ def _troubles(view: FleetView) -> list[tuple[Json, str, str | None]]:
         (_status("EQ", 413), f"The request body is larger than {limits.body_mib} MiB.", "8"),
         (
             _status("EQ", 400),
-            "This is not a request that can be understood: look at its path and headers.",
+            "This request cannot be understood: look at its path, headers and message.",
             None,
         ),
     ]

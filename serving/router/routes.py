@@ -36,6 +36,8 @@ _ALIASES = {"subtitles": "whisper-1", "review": "omni-moderation-latest"}
 """OpenAI's own model names, so that existing code runs."""
 _LOST = "connect-failure,refused-stream,reset"
 """Ways of getting no answer at all."""
+_BACK_OFF = {"base_interval": "0.005s", "max_interval": "0.1s"}
+_NO_SUCH_MODEL = {"name": "grpc-status", "string_match": {"exact": "5"}}
 _PERMISSION_DENIED, _NOT_FOUND = "7", "5"
 _MANAGEMENT_SENTENCE = (
     "Model and server management is not open through the front door; it belongs to the site."
@@ -128,6 +130,8 @@ class _Call(NamedTuple):
     is_stream: bool = False
     is_unnamed: bool = False
     """The header does not name the model: the message has to be looked into, and the call routed anew."""
+    is_sealed: bool = False
+    """Nor can the message be looked into: the servers are asked in turn, until one knows the model."""
 
 
 def _calls(pool: Pool) -> Iterator[_Call]:
@@ -137,18 +141,22 @@ def _calls(pool: Pool) -> Iterator[_Call]:
         case "server":
             yield _Call(_regex("|".join(protocol.SERVER_PATHS)))
             yield _Call({**_regex(_methods(protocol.SERVER_METHODS)), "grpc": {}}, "grpc")
+            unnamed = {**_header(MODEL_HEADER), "invert_match": True}
+            plain = {"name": "grpc-encoding", "string_match": {"exact": "identity"}}
+            compressed = [_header("grpc-encoding"), {**plain, "invert_match": True}]
+            yield from _model_calls([unnamed, *compressed], is_sealed=True)
             # What the message does not name either (statistics of all models) any server answers.
-            yield from _model_calls([{**_header(MODEL_HEADER), "invert_match": True}], is_unnamed=True)
+            yield from _model_calls([unnamed], is_unnamed=True)
         case "model":
             yield _Call(_regex(protocol.model_path(pool.name)))
             yield from _model_calls([{"name": MODEL_HEADER, "string_match": {"exact": pool.name}}])
 
 
-def _model_calls(headers: list[Json], *, is_unnamed: bool = False) -> Iterator[_Call]:
+def _model_calls(headers: list[Json], **kind: bool) -> Iterator[_Call]:
     stream = {"path": f"/{protocol.SERVICE}/{protocol.STREAM_METHOD}", "grpc": {}, "headers": headers}
-    yield _Call(stream, "grpc", is_stream=True, is_unnamed=is_unnamed)
+    yield _Call(stream, "grpc", is_stream=True, **kind)
     unary = {**_regex(_methods(tuple(protocol.MODEL_METHODS))), "grpc": {}, "headers": headers}
-    yield _Call(unary, "grpc", is_unnamed=is_unnamed)
+    yield _Call(unary, "grpc", **kind)
 
 
 def _unknown(view: FleetView) -> Iterator[Json]:
@@ -182,7 +190,7 @@ def _forward(view: FleetView, call: _Call, pool: Pool, scope: Scope) -> Json:
     timeout = f"{view.limits.timeout_s}s"
     action: Json = {
         "cluster": cluster_name(pool, call.speaks, scope),
-        "retry_policy": _retries(view) if scope == "fleet" else _reconnects(),
+        "retry_policy": _retries(view, call) if scope == "fleet" else _reconnects(),
         "timeout": timeout,
     }
     if call.is_stream:
@@ -208,13 +216,13 @@ def _filters(call: _Call) -> Json:
     }
 
 
-def _retries(view: FleetView) -> Json:
+def _retries(view: FleetView, call: _Call) -> Json:
     """Ask another site when this one has surely not answered: it is gone, or says that its queue is full.
 
     A request that timed out is not asked again: it may still hold a GPU.
     """
     return {
-        "retry_on": f"{_LOST},retriable-status-codes,unavailable,resource-exhausted",
+        "retry_on": f"{_LOST},retriable-status-codes,retriable-headers,unavailable,resource-exhausted",
         "retriable_status_codes": [503],
         "num_retries": max(2, len(view.others)),
         "retry_host_predicate": [
@@ -224,7 +232,8 @@ def _retries(view: FleetView) -> Json:
         "retry_priority": _extension(
             "retry_priorities", "previous_priorities", "PreviousPrioritiesConfig", update_frequency=1
         ),
-        "retry_back_off": {"base_interval": "0.005s", "max_interval": "0.1s"},
+        "retry_back_off": _BACK_OFF,
+        **({"retriable_headers": [_NO_SUCH_MODEL]} if call.is_sealed else {}),
     }
 
 
@@ -233,7 +242,7 @@ def _reconnects() -> Json:
     return {
         "retry_on": _LOST,
         "num_retries": 1,
-        "retry_back_off": {"base_interval": "0.005s", "max_interval": "0.1s"},
+        "retry_back_off": _BACK_OFF,
     }
 
 

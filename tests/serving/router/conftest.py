@@ -189,7 +189,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Two]:
             part.stop()
         for site in (sites.here, sites.there):
             # A killed Triton leaves them behind.
-            for region in server.SHARED_MEMORY.glob(
+            for region in Path("/dev/shm").glob(
                 f"{server.shared_memory_prefix(site.directory / 'runtime')}*"
             ):
                 region.unlink()

@@ -1,0 +1,244 @@
+"""What breaks at one site is answered by the other, and what is full spills over."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import tritonclient.grpc as triton_grpc
+import tritonclient.grpc.aio as triton_grpc_aio
+import tritonclient.http.aio as triton_http_aio
+
+from models.files import write_atomic
+from serving.router import envoy
+
+pytestmark = pytest.mark.e2e
+
+SITES = ("here", "there")
+
+
+def answered_by(two: Any, model: str = "echo") -> str:
+    return httpx.get(f"{two.here.url}/v2/models/{model}/ready").raise_for_status().headers["x-headend-site"]
+
+
+def inputs(module: Any, shape: tuple[int, ...]) -> list[Any]:
+    given = module.InferInput("x", shape, "FP32")
+    given.set_data_from_numpy(np.zeros(shape, np.float32))
+    return [given]
+
+
+async def steadily(url: str, during: Callable[[], None]) -> Counter[str]:
+    """Calls of every kind without pause, while `during` runs in a thread; how many of each were answered."""
+    done = threading.Event()
+    answers: Counter[str] = Counter()
+
+    async def repeat(kind: str, call: Callable[[], Awaitable[Any]]) -> None:
+        while not done.is_set():
+            await call()
+            answers[kind] += 1
+            await asyncio.sleep(0.02)
+
+    def work() -> None:
+        try:
+            during()
+        finally:
+            done.set()
+
+    door = url.removeprefix("http://")
+    async with (
+        triton_grpc_aio.InferenceServerClient(door) as grpc,
+        triton_http_aio.InferenceServerClient(door) as http,
+        httpx.AsyncClient(base_url=url, timeout=30) as app,
+    ):
+
+        async def ask_app() -> None:
+            response = await app.post("/v1/moderations", content=b"x" * 100_000)
+            response.raise_for_status()
+            answers[response.headers["x-headend-site"]] += 1
+
+        await asyncio.gather(
+            asyncio.to_thread(work),
+            *(repeat("grpc", lambda: grpc.infer("echo", inputs(triton_grpc_aio, (1000,)))) for _ in range(3)),
+            *(repeat("http", lambda: http.infer("echo", inputs(triton_http_aio, (1000,)))) for _ in range(3)),
+            *(repeat("app", ask_app) for _ in range(3)),
+        )
+    return answers
+
+
+@pytest.mark.parametrize("part", ["triton", "app"])
+async def test_a_killed_part_fails_no_request_and_is_used_again(two: Any, part: str) -> None:
+    path = "/v2/models/echo/ready" if part == "triton" else "/v1/moderations"
+
+    def ask() -> str:
+        method = "GET" if part == "triton" else "POST"
+        return httpx.request(method, two.here.url + path).raise_for_status().headers["x-headend-site"]
+
+    def kill_and_restart() -> None:
+        time.sleep(1)
+        two.here.parts[part].kill()
+        time.sleep(3)
+        assert ask() == "there"
+        two.here.restart(part)
+        _eventually(lambda: ask() == "here")
+
+    answers = await steadily(two.here.url, kill_and_restart)
+    assert all(answers[kind] > 10 for kind in ("grpc", "http", "app")), answers
+
+
+async def test_a_killed_envoy_of_the_other_site_fails_no_request_here(two: Any) -> None:
+    def kill_and_restart() -> None:
+        time.sleep(1)
+        two.there.parts["envoy"].kill()
+        time.sleep(2)
+        two.there.restart("envoy")
+
+    answers = await steadily(two.here.url, kill_and_restart)
+    assert answers["there"] == 0
+    assert all(answers[kind] > 10 for kind in ("grpc", "http", "app")), answers
+
+
+@pytest.mark.parametrize("module", [triton_grpc_aio, triton_http_aio])
+async def test_a_full_queue_spills_to_the_other_site(two: Any, module: Any) -> None:
+    """Each site works on one and lets one wait: of five at once, four are answered, two of them there."""
+    before = {site: executed(two, site) for site in SITES}
+    async with module.InferenceServerClient(two.here.door) as client:
+        asked = (client.infer("slow", inputs(module, (1, 4))) for _ in range(5))
+        results = await asyncio.gather(*asked, return_exceptions=True)
+    failures = [each for each in results if isinstance(each, BaseException)]
+    assert len(failures) == 1, failures
+    assert "maximum queue size" in str(failures[0])
+    assert {site: executed(two, site) - before[site] for site in SITES} == {"here": 2, "there": 2}
+
+
+def executed(two: Any, site: str) -> int:
+    stats = httpx.get(f"{getattr(two, site).url}/v2/models/slow/stats", headers={"x-headend-hop": "1"}).json()
+    return int(stats["model_stats"][0]["inference_stats"]["success"]["count"])
+
+
+def test_a_stream_cut_off_ends_with_an_error_and_the_next_one_works(two: Any) -> None:
+    """A stream is one request: what was under way is the client's to ask again."""
+    import queue
+
+    answers: queue.Queue[Any] = queue.Queue()
+    with triton_grpc.InferenceServerClient(two.here.door) as client:
+        client.start_stream(lambda result, error: answers.put(error or result))
+        client.async_stream_infer("echo", inputs(triton_grpc, (5,)))
+        assert answers.get(timeout=20).as_numpy("y").shape == (5,)
+        two.here.parts["triton"].kill()
+        try:
+            assert "UNAVAILABLE" in str(answers.get(timeout=20))
+            client.stop_stream()
+            client.start_stream(lambda result, error: answers.put(error or result))
+            client.async_stream_infer("echo", inputs(triton_grpc, (6,)))
+            assert answers.get(timeout=20).as_numpy("y").shape == (6,)
+            client.stop_stream()
+        finally:
+            two.here.restart("triton")
+            _eventually(lambda: answered_by(two) == "here")
+
+
+@pytest.mark.parametrize("size", [envoy.routes.REPLAY_BYTES - 1000, envoy.routes.REPLAY_BYTES + 2_000_000])
+def test_a_body_is_sent_again_only_while_it_is_kept(two: Any, size: int) -> None:
+    """What is larger than the replay limit gets the full site's own answer instead."""
+    response = httpx.post(
+        f"{two.here.url}/v1/moderations", content=b"x" * size, headers={"x-test-busy": "here"}, timeout=30
+    )
+    if size < envoy.routes.REPLAY_BYTES:
+        assert response.json() == {"site": "there", "bytes": size, "hop": "1"}
+    else:
+        assert response.status_code == 503
+
+
+@pytest.fixture
+def down(two: Any) -> Iterator[None]:
+    """Both apps and both Tritons are gone."""
+    parts = [getattr(two, site).parts[part] for site in SITES for part in ("app", "triton")]
+    for part in parts:
+        part.kill()
+    yield
+    for part in parts:
+        part.start()
+    for part in parts:
+        part.wait()
+    for site in (two.here, two.there):
+        _eventually(lambda url=site.url: httpx.get(f"{url}/readyz").status_code == 200)
+
+
+@pytest.mark.usefixtures("down")
+def test_without_any_site_each_api_says_so_in_its_style(two: Any) -> None:
+    url = two.here.url
+    _eventually(lambda: httpx.get(f"{url}/readyz").status_code == 503)
+    assert httpx.get(f"{url}/healthz").status_code == 200
+    _eventually(lambda: "No site can answer" in httpx.post(f"{url}/v1/moderations").text)
+    error = httpx.post(f"{url}/v1/moderations").json()["error"]
+    assert error["type"] == "server_error"
+    _eventually(lambda: "No site can answer" in httpx.get(f"{url}/v2/models/echo").json()["error"])
+    with triton_grpc.InferenceServerClient(two.here.door) as client:
+        with pytest.raises(Exception, match="No site can answer") as caught:
+            client.infer("echo", inputs(triton_grpc, (3,)))
+        assert caught.value.status() == "StatusCode.UNAVAILABLE"  # type: ignore[attr-defined]
+
+
+def test_new_shares_take_effect_without_restart(two: Any) -> None:
+    """Half of the load to each site, then all of it elsewhere, then as derived."""
+    site = two.here
+    path = site.directory / "envoy" / "endpoints" / "app.review.http.json"
+
+    def split(tries: int = 60) -> Counter[str]:
+        with httpx.Client(base_url=site.url) as client:
+            return Counter(client.post("/v1/moderations").headers["x-headend-site"] for _ in range(tries))
+
+    def give(here: int, there: int) -> None:
+        file = json.loads(path.read_text())
+        for locality in file["resources"][0]["endpoints"]:
+            weight = {"here": here, "there": there}[locality["locality"]["zone"]]
+            locality["load_balancing_weight"] = max(1, weight)
+            locality["priority"] = 0 if weight else 1
+        write_atomic(path, json.dumps(file).encode())
+
+    process = site.parts["envoy"].process
+    assert process
+    assert split() == {"here": 60}
+    try:
+        give(here=5000, there=5000)
+        _eventually(lambda: min(split()[name] for name in SITES) > 15)
+        give(here=0, there=10_000)
+        _eventually(lambda: split() == {"there": 60})
+    finally:
+        envoy.write_shares(site.view, site.directory / "envoy")
+    _eventually(lambda: split() == {"here": 60})
+    assert process.poll() is None
+
+
+def test_a_broken_file_leaves_what_was(two: Any) -> None:
+    site = two.here
+    path: Path = site.directory / "envoy" / "endpoints" / "app.review.http.json"
+    counter = "cluster.app.review.http.update_rejected"
+    write_atomic(path, b'{"resources": [{"@type": "nonsense"}]}')
+    try:
+        _eventually(lambda: site.stats(f"^{counter}$")[counter] > 0)
+        response = httpx.post(f"{site.url}/v1/moderations")
+        assert response.headers["x-headend-site"] == "here"
+    finally:
+        envoy.write_shares(site.view, site.directory / "envoy")
+
+
+def _eventually(check: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            if check():
+                return
+        except httpx.HTTPError:
+            pass
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.1)
