@@ -1,6 +1,6 @@
 """Reader of CTranslate2's `model.bin`.
 
-The layout follows the writer, `ModelSpec._serialize` in CTranslate2's `python/ctranslate2/specs/model_spec.py`
+The layout follows the writer, `ModelSpec._serialize` in CTranslate2's `specs/model_spec.py`
 (binary version 6), little-endian throughout::
 
     u32 binary version · string spec name · u32 spec revision
@@ -27,7 +27,7 @@ from models.errors import IntegrityError
 VERSION = 6
 """The binary version read; older ones lack aliases or write dtypes differently."""
 
-# Order of `DataType` in CTranslate2's include/ctranslate2/types.h. NumPy has no bfloat16, and no card needs it.
+# Order of `DataType` in CTranslate2's include/ctranslate2/types.h, but for bfloat16, which NumPy lacks.
 _DTYPES: Mapping[int, np.dtype[Any]] = {
     0: np.dtype("<f4"),
     1: np.dtype("<i1"),
@@ -72,7 +72,7 @@ class Weights:
 
 
 def read(path: Path) -> Weights:
-    """Read `path`, memory-mapped: arrays are views of the file. Raises `IntegrityError` for anything malformed."""
+    """Read `path`, memory-mapped: arrays are views of it. Raises `IntegrityError` for anything malformed."""
     with path.open("rb") as file:
         if path.stat().st_size == 0:
             raise IntegrityError(f"{path} is empty")

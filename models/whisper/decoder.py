@@ -21,13 +21,13 @@ FLOAT, INT64 = ir.DataType.FLOAT, ir.DataType.INT64
 def write_decoder(weights: Weights, alignment_heads: Sequence[tuple[int, int]], path: Path) -> None:
     """Write the decoder's graph.
 
-    Inputs: `tokens` INT64 `[batch, new]`; `padding` INT64 `[batch]`, how many of a row's first tokens (counted from
-    the start of the cache) only fill it up; `frames` INT64 `[batch]`, how many of a row's encoder frames are its own;
-    per layer `past_key_<i>`, `past_value_<i>` FP32 `[batch, heads, past, d]` and the encoder's `cross_key_<i>`,
-    `cross_value_<i>`.
+    Inputs: `tokens` INT64 `[batch, new]`; `padding` INT64 `[batch]`, how many of a row's first tokens (from
+    the start of the cache) only fill it up; `frames` INT64 `[batch]`, how many of a row's encoder frames are
+    its own; per layer `past_key_<i>`, `past_value_<i>` FP32 `[batch, heads, past, d]` and the encoder's
+    `cross_key_<i>`, `cross_value_<i>`.
     Outputs: `logits` FP32 `[batch, vocabulary]` after the last token; `alignment` FP32
-    `[batch, len(alignment_heads), new, frames]`, the cross-attention weights of the (layer, head) pairs that follow
-    the sound; per layer `key_<i>`, `value_<i>` FP32 `[batch, heads, past + new, d]`.
+    `[batch, len(alignment_heads), new, audio_frames]`, the cross-attention weights of the (layer, head) pairs
+    that follow the sound; per layer `key_<i>`, `value_<i>` FP32 `[batch, heads, past + new, d]`.
     """
     net = Network("decoder", weights)
     tokens = net.input("tokens", INT64, ["batch", "new"])

@@ -1,7 +1,7 @@
 """The token loop: greedy decoding of a batch, with the key-value cache kept inside ONNX Runtime.
 
-Rules of what may follow are openai/whisper's (`whisper/decoding.py`): tokens that are no speech are suppressed, and
-neither a blank nor the end may come first. A row that has ended leaves the batch.
+The rules are openai/whisper's (`whisper/decoding.py`): tokens that are no speech never come, and neither a blank
+nor the end comes first. A row that has ended leaves the batch.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ class _State:
         }
 
     def run(self, tokens: list[list[int]], keep: int) -> Floats:
-        """Feed `tokens` to the rows, fill shorter ones up in front; logits after the last. Keeps `keep` attentions."""
+        """Feed `tokens`, shorter rows filled up in front; logits after the last. Keeps `keep` attentions."""
         width = max(map(len, tokens))
         filled = np.array(
             [[self.decoder.tokenizer.end] * (width - len(row)) + row for row in tokens], np.int64

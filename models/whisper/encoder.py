@@ -1,6 +1,6 @@
 """Whisper's encoder as ONNX: sound in, each decoder layer's cross-attention keys and values out.
 
-The keys and values of the cross-attention depend on the sound alone, so they are computed here once and not by the
+Keys and values of the cross-attention depend on the sound alone, so they are computed here once and not by the
 decoder at every token. The length is dynamic: nothing is padded to 30 seconds.
 """
 
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 from onnxscript import ir
 
 from models.whisper.ct2 import Weights
@@ -19,8 +18,8 @@ from models.whisper.mel import log_mel
 def write_encoder(weights: Weights, path: Path) -> None:
     """Write the encoder's graph.
 
-    Input: `audio` FP32 `[batch, samples]`, mono, 16 kHz, -1 to 1; samples a multiple of 320, 480,000 at most.
-    Outputs: `states` FP32 `[batch, frames, width]` (the encoder's own output, for comparisons) and per decoder layer
+    Input: `audio` FP32 `[batch, samples]`, mono, 16 kHz, -1 to 1; samples a multiple of 320, at most 480,000.
+    Outputs: `states` FP32 `[batch, frames, width]` (the encoder's own, for comparisons) and per decoder layer
     `cross_key_<i>` FP32 `[batch, heads, width / heads, frames]` and `cross_value_<i>` FP32
     `[batch, heads, frames, width / heads]`, with frames = samples / 320.
     """

@@ -1,13 +1,12 @@
 """What Whisper's two ONNX graphs are written with: layers of the network over `onnxscript`'s graph builder.
 
-Only standard operators of opset 20 are used, so that ONNX Runtime (which fuses them itself) and TensorRT take the
-same file. Names of the network follow Radford et al., "Robust Speech Recognition via Large-Scale Weak Supervision"
-(2022), and the reference `whisper/model.py` of openai/whisper.
+Only standard operators of opset 20 are used, so that ONNX Runtime (which fuses them itself) and TensorRT take
+the same file. The network is that of Radford et al., "Robust Speech Recognition via Large-Scale Weak
+Supervision" (2022), and of the reference `whisper/model.py` in openai/whisper.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -107,11 +106,11 @@ class Network:
         onnx.checker.check_model(proto, full_check=True)
         partial = path.with_name(f".{path.name}.partial")
         onnx.save(proto, partial)
-        os.replace(partial, path)
+        partial.replace(path)
 
 
 def query_scale(width: int, parts: int, heads: int) -> npt.NDArray[np.float32]:
-    """Output scales of a joint projection of `parts` (query first): the queries take attention's `1 / sqrt(d)`."""
+    """Output scales of a joint projection of `parts`, query first: it takes attention's `1 / sqrt(d)`."""
     scale = np.ones(width * parts, np.float32)
     scale[:width] = (width // heads) ** -0.5
     return scale

@@ -1,11 +1,11 @@
 """Whisper's log-mel spectrogram: as a part of the encoder's graph.
 
-Constants and steps as in `whisper/audio.py` of openai/whisper: 16 kHz, Hann window of 400 samples, a step of 160,
-80 bands on Slaney's mel scale (M. Slaney, "Auditory Toolbox", 1998), base-10 logarithm of the power, no more than
+Constants and steps as in `whisper/audio.py` of openai/whisper: 16 kHz, Hann window of 400 samples, a step of
+160, 80 bands on Slaney's mel scale (M. Slaney, "Auditory Toolbox", 1998), base-10 logarithm of the power, at most
 8 below the clip's greatest, then `(x + 4) / 4`.
 
-The Fourier transform is a convolution with the windowed sines and cosines: ONNX Runtime's `STFT` is no faster at a
-length that is no power of two, and TensorRT has none.
+The Fourier transform is a convolution with windowed sines and cosines, which every runtime has; TensorRT has no
+`STFT`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from models.whisper.graph import Network, Value
 
 RATE = 16_000
+"""Samples per second."""
 WINDOW = 400
 STEP = 160
 BANDS = 80
@@ -49,7 +50,7 @@ def fourier() -> npt.NDArray[np.float32]:
     hann = 0.5 - 0.5 * np.cos(2 * np.pi * time / WINDOW)
     angle = 2 * np.pi * np.outer(np.arange(_BINS), time) / WINDOW
     basis = np.concatenate([np.cos(angle), np.sin(angle)]) * hann
-    return basis[:, None, :].astype(np.float32)
+    return np.asarray(basis[:, None, :], np.float32)
 
 
 def filters() -> npt.NDArray[np.float32]:
@@ -61,7 +62,7 @@ def filters() -> npt.NDArray[np.float32]:
     rising, falling = -slopes[:-2] / widths[:-1, None], slopes[2:] / widths[1:, None]
     triangles = np.maximum(0, np.minimum(rising, falling))
     area = 2 / (corners[2:] - corners[:-2])
-    return (triangles * area[:, None]).astype(np.float32)
+    return np.asarray(triangles * area[:, None], np.float32)
 
 
 # Slaney's scale: 3 mel per 200 Hz up to 1 kHz (15 mel), then 27 mel per factor 6.4.

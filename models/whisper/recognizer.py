@@ -5,24 +5,23 @@ Needs NumPy, ONNX Runtime and tokenizers alone. One `Recognizer` serves one call
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from models.errors import IntegrityError, UsageError
+from models.errors import UsageError
+from models.whisper.config import read_config
 from models.whisper.decoding import MOST_TOKENS, Decoder, Row
+from models.whisper.mel import RATE, STEP
 from models.whisper.tokenizer import Tokenizer
 from models.whisper.words import Word, align
 
-RATE = 16_000
 LONGEST_S = 30
-FRAME = 320
+FRAME = 2 * STEP
 """Samples per encoder frame."""
 PADDING_S = 1.0
 
@@ -49,11 +48,11 @@ class Recognizer:
 
     def __init__(self, encoder: Path, decoder: Path, files: Path, *, threads: int) -> None:
         """Load the graphs; `files` holds `tokenizer.json` and `config.json`. Raises `IntegrityError`."""
-        config = _config(files / "config.json")
-        self._tokenizer = Tokenizer(files / "tokenizer.json", config["lang_ids"])
+        config = read_config(files)
+        self._tokenizer = Tokenizer(files / "tokenizer.json", config.languages)
         self._encoder = _session(encoder, threads)
         self._decoder = Decoder(
-            _session(decoder, threads), self._tokenizer, config["suppress_ids"], config["suppress_ids_begin"]
+            _session(decoder, threads), self._tokenizer, config.suppressed, config.suppressed_first
         )
         self._cross = [item.name for item in self._encoder.get_outputs() if item.name.startswith("cross_")]
         self._codes = {token: code for code, token in self._tokenizer.languages.items()}
@@ -116,17 +115,6 @@ def _session(path: Path, threads: int) -> ort.InferenceSession:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-
-
-def _config(path: Path) -> dict[str, list[int]]:
-    try:
-        config: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        return {
-            name: [int(id_) for id_ in config[name]]
-            for name in ("lang_ids", "suppress_ids", "suppress_ids_begin")
-        }
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise IntegrityError(f"{path} is not Whisper's configuration: {error!r}") from error
 
 
 def _stacked(arrays: list[Floats]) -> Floats:

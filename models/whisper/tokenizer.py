@@ -23,7 +23,7 @@ class Tokenizer:
     """The vocabulary of one model."""
 
     def __init__(self, path: Path, language_ids: Iterable[int]) -> None:
-        """Read `tokenizer.json`; `language_ids` are the tokens of languages, from the model's `config.json`."""
+        """Read `tokenizer.json`; `language_ids` are the tokens of languages, from `config.json`."""
         try:
             self._tokenizer = tokenizers.Tokenizer.from_file(str(path))
         except Exception as error:  # the library raises nothing narrower
@@ -34,7 +34,8 @@ class Tokenizer:
         self.previous = self._special("startofprev")
         self.no_speech = self._special("nocaptions")
         self.no_timestamps = self._special("notimestamps")
-        self.languages = {self._tokenizer.id_to_token(id_).strip("<|>"): id_ for id_ in language_ids}
+        self.languages = {self._spelt(id_): id_ for id_ in language_ids}
+        """Token by ISO 639 code."""
 
     def language(self, code: str) -> int:
         """The token of an ISO 639 code. Raises `UsageError` for one the model does not know."""
@@ -43,6 +44,10 @@ class Tokenizer:
         except KeyError:
             known = ", ".join(sorted(self.languages))
             raise UsageError(f"unknown language `{code}`", hint=f"Known: {known}.") from None
+
+    def begin(self, language: str) -> list[int]:
+        """The tokens that ask for a transcript without timestamps."""
+        return [self.start, self.language(language), self.transcribe, self.no_timestamps]
 
     def encode(self, text: str) -> list[int]:
         """Tokens of `text`, without special ones; text that spells a special token stays text."""
@@ -54,7 +59,7 @@ class Tokenizer:
         return text
 
     def words(self, tokens: Sequence[int], language: str) -> list[tuple[str, int]]:
-        """`tokens` gathered into words: (text with its leading space, number of tokens); together all of `tokens`."""
+        """`tokens` gathered into words, leaving none out: (text with its leading space, number of tokens)."""
         pieces = self._characters(tokens)
         if language in _SPACELESS:
             return pieces
@@ -69,7 +74,7 @@ class Tokenizer:
         return words
 
     def _characters(self, tokens: Sequence[int]) -> list[tuple[str, int]]:
-        """The shortest runs of tokens that are whole characters; broken ones that never become whole stay together."""
+        """The shortest runs of tokens that are whole characters; what never becomes whole stays together."""
         pieces: list[tuple[str, int]] = []
         run: list[int] = []
         for token in tokens:
@@ -81,6 +86,12 @@ class Tokenizer:
         if run:
             pieces.append((self.decode(run), len(run)))
         return pieces
+
+    def _spelt(self, token: int) -> str:
+        name = self._tokenizer.id_to_token(token)
+        if name is None:
+            raise IntegrityError(f"the tokenizer has no token {token}")
+        return name.strip("<|>")
 
     def _special(self, name: str) -> int:
         token = self._tokenizer.token_to_id(f"<|{name}|>")

@@ -1,8 +1,8 @@
 """Word timestamps from the decoder's cross-attention.
 
-The method is openai/whisper's (`whisper/timing.py`): weights of the heads that follow the sound are normalised over
-the tokens, smoothed by a median over time, averaged, and dynamic time warping (Sakoe & Chiba, 1978) finds the
-monotonic path of tokens through frames; punctuation joins its neighbour; words stretched over a pause are shortened.
+The method is openai/whisper's (`whisper/timing.py`): weights of the heads that follow the sound are normalised
+over the tokens, smoothed by a median over time and averaged; dynamic time warping (Sakoe & Chiba, 1978) finds the
+monotonic path of tokens through frames; punctuation joins its neighbour; words stretched over a pause shrink.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def token_starts(attention: Floats, before: int) -> npt.NDArray[np.int64]:
 
 
 def median_filter(x: Floats) -> Floats:
-    """Median of seven neighbours along the last axis, mirrored at the ends; short input is returned as it is."""
+    """Median of seven neighbours along the last axis, mirrored at the ends; fewer than four stay."""
     half = _MEDIAN_WIDTH // 2
     if x.shape[-1] <= half:
         return x
@@ -88,12 +88,12 @@ def median_filter(x: Floats) -> Floats:
 
 
 def dtw(cost: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """The cheapest monotonic path through `cost` `[N, M]` from corner to corner: row and column of each step."""
+    """The cheapest monotonic path through `cost` `[N, M]`, corner to corner: row and column of each step."""
     rows, columns = cost.shape
     total = np.full((rows + 1, columns + 1), np.inf)
     total[0, 0] = 0
     for i in range(rows):
-        # Within a row, t[j] = c[j] + min(a[j], t[j-1]): with the running sum taken off it is a running minimum.
+        # In a row t[j] = c[j] + min(a[j], t[j-1]): with the running sum taken off, that is a running minimum.
         above = np.minimum(total[i, 1:], total[i, :-1])
         run = np.cumsum(cost[i])
         total[i + 1, 1:] = run + np.minimum.accumulate(above - (run - cost[i]))
@@ -128,7 +128,7 @@ def _shortened(words: list[Word]) -> list[Word]:
 
 
 def _joined(words: list[Word]) -> list[Word]:
-    """Opening punctuation joins the word after it, closing punctuation the word before; times stay the word's."""
+    """Opening punctuation joins the word after it, closing the word before; times stay the word's."""
     out: list[Word] = []
     opening = ""
     for word in words:
