@@ -7,6 +7,7 @@ height are checked before anything is decoded.
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -24,8 +25,10 @@ MAX_BYTES = 20 << 20
 """OpenAI's own limit for a picture."""
 MAX_PIXELS = 40_000_000
 """More than a frame of 8K (33 million)."""
-MAX_SIDE = 4096
+LOOKED_AT_PIXELS = 4096 * 2304
 """Pictures are looked at no larger than this: 4K stays as it is, 8K is halved."""
+_LONGEST = 32_000
+"""OpenCV cannot cut lines out of pictures with a longer side."""
 FRAMES = 4
 """Frames of an animation that are looked at: the first, the last and between them evenly spaced."""
 _FRAME_BUDGET = 400_000_000
@@ -43,7 +46,7 @@ class Frame:
 
     index: int
     pixels: Pixels
-    """At most `MAX_SIDE` on its longer side."""
+    """At most `LOOKED_AT_PIXELS` of them."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,7 @@ def _decode(image: Image.Image, param: str) -> Picture:
     chosen = sorted({round(i) for i in np.linspace(0, within - 1, FRAMES)})
     if total == 1:
         # Lets the JPEG decoder scale down on the way; other decoders pass over it.
-        image.draft("RGB", (MAX_SIDE, MAX_SIDE))
+        image.draft("RGB", _looked_at_size(image))
     turned = _orientation(image) >= 5
     frames = tuple(_frames(image, chosen, param))
     return Picture(image.format or "", *(size[::-1] if turned else size), total, frames)
@@ -119,8 +122,14 @@ def _frames(image: Image.Image, chosen: list[int], param: str) -> Iterator[Frame
             _check_size(image, param)  # the pages of a TIFF have sizes of their own
         upright = ImageOps.exif_transpose(image) if _orientation(image) > 1 else image
         shown = _as_rgb(upright)
-        shown.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.BILINEAR)
+        shown.thumbnail(_looked_at_size(shown), Image.Resampling.BILINEAR)
         yield Frame(index, np.asarray(shown))
+
+
+def _looked_at_size(image: Image.Image) -> tuple[int, int]:
+    width, height = image.size
+    scale = min(1.0, math.sqrt(LOOKED_AT_PIXELS / (width * height)), _LONGEST / max(width, height))
+    return max(1, int(width * scale)), max(1, int(height * scale))
 
 
 def _orientation(image: Image.Image) -> int:

@@ -7,6 +7,7 @@ grown back.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import cv2
@@ -23,11 +24,12 @@ _MARGIN = 32
 
 @dataclass(frozen=True)
 class Detection:
-    """How lines are found; the figures are PaddleOCR's own unless a reason is given."""
+    """How lines are found; figures are PaddleOCR's own unless a reason is given."""
 
-    longest_side: int = 1280
-    """The picture's longer side is scaled down to this, pixels. A 1080p picture as it is costs three times
-    the time, and captions are found well below that; they are *read* in the full picture."""
+    pixels: int = 1280 * 720
+    """Larger pictures are scaled down to this many. A 1080p picture as it is costs three times more, and
+    captions are found well below that; they are *read* in the full picture. Pixels and not a side, because
+    they are what costs: long screenshots and strips stay legible."""
     threshold: float = 0.3
     """From which likelihood on a pixel counts as text."""
     box_threshold: float = 0.5
@@ -43,9 +45,11 @@ class Detection:
 def prepare(bgr: Pixels, settings: Detection) -> Floats:
     """`[1, 3, height, width]`, both multiples of 32, from -1 to 1: the picture, scaled, with a margin."""
     height, width = bgr.shape[:2]
-    scale = min(1.0, settings.longest_side / max(height, width))
+    scale = min(1.0, math.sqrt(settings.pixels / (height * width)))
     size = [max(_MULTIPLE, round(side * scale / _MULTIPLE) * _MULTIPLE) for side in (width, height)]
-    framed = cv2.copyMakeBorder(cv2.resize(bgr, size), *[_MARGIN] * 4, cv2.BORDER_REPLICATE)
+    framed = cv2.copyMakeBorder(
+        cv2.resize(bgr, size), _MARGIN, _MARGIN, _MARGIN, _MARGIN, cv2.BORDER_REPLICATE
+    )
     return np.ascontiguousarray(framed.transpose(2, 0, 1)[None], np.float32) / np.float32(127.5) - 1
 
 
