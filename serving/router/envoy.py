@@ -1,8 +1,8 @@
 """Envoy's configuration as files, and the command that runs it.
 
 A bootstrap that never changes, and beside it the dynamic part (xDS) as files that Envoy watches:
-rewriting one takes effect within milliseconds and without a restart. Envoy keeps its last good configuration
-when it rejects a file, and says so in its counters (`…update_rejected`).
+rewriting one takes effect within milliseconds and without a restart. A file that cannot be read, or makes no
+sense, leaves the last good configuration working and counts in Envoy's `update_failure` or `update_rejected`.
 """
 
 from __future__ import annotations

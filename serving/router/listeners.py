@@ -147,7 +147,8 @@ def _access_log(view: FleetView, path: str) -> Json:
         "duration_ms": "%DURATION%",
         "upstream_ms": "%RESPONSE_DURATION%",
     }
-    probes = {"header": {"name": "user-agent", "string_match": {"prefix": "Envoy/HC"}, "invert_match": True}}
+    prober = {"safe_regex": {"regex": "(Envoy/HC|headend-supervisor).*"}}
+    probes = {"header": {"name": "user-agent", "string_match": prober, "invert_match": True}}
     return {
         "name": "envoy.access_loggers.file",
         "filter": {"header_filter": probes},

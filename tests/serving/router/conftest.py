@@ -83,9 +83,12 @@ class Part:
         self.process.kill()
         self.process.wait()
 
-    def stop(self) -> None:
-        if self.process and self.process.poll() is None:
+    def end(self) -> None:
+        if self.process:
             self.process.terminate()
+
+    def wait_for_end(self) -> None:
+        if self.process:
             try:
                 self.process.wait(timeout=20)
             except subprocess.TimeoutExpired:
@@ -186,7 +189,9 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Two]:
         yield sites
     finally:
         for part in parts:
-            part.stop()
+            part.end()
+        for part in parts:
+            part.wait_for_end()
         for site in (sites.here, sites.there):
             # A killed Triton leaves them behind.
             for region in Path("/dev/shm").glob(
