@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 import httpx
 import typer
+from rich.markup import escape
 
 from models.console import err, out, print_json
 from models.errors import HeadendError, UsageError
@@ -30,6 +31,7 @@ AsJson = Annotated[
     bool, typer.Option("--json", help="Write one JSON object to standard output, for scripts.")
 ]
 
+_COLOUR = {"pass": "green", "review": "yellow", "block": "red"}
 _TIMEOUT = httpx.Timeout(600, connect=5)
 
 
@@ -147,4 +149,19 @@ def _input(subject: str) -> str | list[dict[str, Any]]:
 
 def _show_review(answer: dict[str, Any]) -> None:
     for result in answer["results"]:
-        out.print(result)
+        verdict = result["headend"]
+        decision = verdict["decision"]
+        out.print(f"[bold {_COLOUR[decision]}]{decision}[/] by policy {verdict['policy']['version']}")
+        for reason in verdict["reasons"]:
+            out.print(
+                f"  {reason['action']}: {reason['category']} {reason['score']:.2f} ({reason['because']})"
+            )
+        scores = ", ".join(f"{name} {result['category_scores'][name]:.2f}" for name in verdict["judged"])
+        out.print(f"  judged for: {scores or 'nothing'}")
+        for term in verdict["evidence"]["terms"]:
+            out.print(
+                f"  term “{escape(term['term'])}” of {term['category']} found as “{escape(term['found'])}”"
+            )
+        for image in verdict["evidence"]["images"]:
+            for line in (line for frame in image["looked_at"] for line in frame["lines"]):
+                out.print(f"  reads “{escape(line['text'])}” ({line['confidence']:.2f})")

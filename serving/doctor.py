@@ -18,6 +18,7 @@ from typing import Annotated, Literal
 
 import psutil
 import typer
+from rich.markup import escape
 
 from models.console import err, out, print_json
 from models.errors import HeadendError
@@ -64,10 +65,10 @@ def command(
     else:
         for finding in findings:
             out.print(
-                f"[{_COLOUR[finding.verdict]}]{finding.verdict:8}[/]{finding.what:18} {_plain(finding.found)}"
+                f"[{_COLOUR[finding.verdict]}]{finding.verdict:8}[/]{finding.what:18} {escape(finding.found)}"
             )
             if finding.todo:
-                out.print(f"{'':26} → {_plain(finding.todo)}")
+                out.print(f"{'':26} → {escape(finding.todo)}")
         out.print(f"This machine can{'' if fit else 'not yet'} run fleet {fleet.fleet}.")
     if not fit:
         raise typer.Exit(1)
@@ -290,10 +291,6 @@ def _bundles(fleet: Fleet) -> Iterator[Finding]:
         f"not built yet: {', '.join(missing)}" if missing else f"all {len(fleet.models)} are in the store",
         f"headend models build {' '.join(missing)}" if missing else "",
     )
-
-
-def _plain(text: str) -> str:
-    return text.replace("[", "\\[")
 
 
 CHECKS: tuple[Callable[[Fleet], Iterator[Finding]], ...] = (

@@ -179,7 +179,6 @@ def _envoy(fleet: Fleet, directory: SiteDirectory, ports: Mapping[str, int]) -> 
         },
         ready=f"{door}/readyz",
         alive=f"{door}/healthz",
-        start_limit_s=60,
         fingerprint=digest(canonical_json([version("headend"), envoy.bootstrap(view, out)])),
     )
 

@@ -26,7 +26,8 @@ Progress = Callable[[str], None]
 
 _LOOK_EVERY_S = 0.2
 _SUPERVISOR_START_S = 60.0
-_GIVEN_UP = (State.FAILED, State.UNREADY)
+_CALM = {State.STARTING, State.READY, State.STOPPED}
+_COMING = {State.STARTING, State.RESTARTING}
 
 
 def up(
@@ -121,9 +122,8 @@ def wait_ready(directories: Iterable[SiteDirectory], tell: Progress) -> None:
         for directory in list(waiting):
             state = _living(directory)
             news.of(state)
-            for part in state.parts:
-                if part.state in _GIVEN_UP:
-                    raise _not_ready(directory, part)
+            if (part := _given_up(state)) is not None:
+                raise _not_ready(directory, part)
             if state.parts and state.state is State.READY:
                 waiting.remove(directory)
         time.sleep(_LOOK_EVERY_S)
@@ -140,6 +140,14 @@ def watch(directories: Iterable[SiteDirectory], tell: Progress) -> None:
         time.sleep(_LOOK_EVERY_S)
 
 
+def _given_up(state: SiteState) -> PartState | None:
+    """The part that keeps the site from becoming ready; what waits for another part is not given up."""
+    found = {part.state: part for part in state.parts}
+    if State.FAILED in found:
+        return found[State.FAILED]
+    return None if _COMING & found.keys() else found.get(State.UNREADY)
+
+
 class _News:
     """Tells changes of parts."""
 
@@ -151,9 +159,9 @@ class _News:
     def of(self, state: SiteState) -> None:
         for part in state.parts:
             key = (state.site, part.name)
-            if self._known.get(key) is not part.state:
+            if self._known.get(key, State.STOPPED) is not part.state:
                 self._known[key] = part.state
-                why = f": {part.error}" if part.state not in (State.STARTING, State.READY) else ""
+                why = f": {part.error}" if part.error and part.state not in _CALM else ""
                 seconds = time.monotonic() - self._began
                 self._tell(f"{seconds:6.1f} s  {state.site}: {part.name} is {part.state}{why}")
 

@@ -31,7 +31,7 @@ from serving.site.spec import PartSpec, PartState, SiteDirectory, SiteSpec, Site
 _log = logging.getLogger("headend.supervisor")
 
 _LOOK_EVERY_S = 1.0
-_LOOK_EVERY_STARTING_S = 0.25
+_LOOK_EVERY_STARTING_S = 0.5
 _PROBE_TIMEOUT_S = 2.0
 _CHORES_EVERY_S = 5.0
 
@@ -151,9 +151,8 @@ class Supervisor:
         self._parts: dict[str, _Part] = {}
         self._published: SiteState | None = None
         # A connection per probe: one kept open would have a part that is ending wait for it.
-        self._client = httpx.AsyncClient(
-            timeout=_PROBE_TIMEOUT_S, trust_env=False, headers={"connection": "close"}
-        )
+        headers = {"connection": "close", "user-agent": "headend-supervisor"}
+        self._client = httpx.AsyncClient(timeout=_PROBE_TIMEOUT_S, trust_env=False, headers=headers)
         self._asked = asyncio.Event()
         self._ending = False
 
