@@ -105,10 +105,18 @@ def _explain(error: ValidationError) -> AppError:
             "it may not be empty.",
             param="input",
         )
-    place = ".".join(
-        str(part) for part in first["loc"] if part not in ("text", "texts", "parts", "image_url")
-    )
+    place = ".".join(_named(first["loc"]))
     return AppError(f"`{place or 'body'}`: {first['msg']}.", param=place or None)
+
+
+def _named(loc: tuple[int | str, ...]) -> list[str]:
+    """The place as the sender knows it, without pydantic's names for alternatives: `input.0.text`."""
+    places = [str(part) for part in loc]
+    if places[1:2] == ["parts"]:
+        del places[3:4]  # which kind of part
+    if places[:1] == ["input"]:
+        del places[1:2]  # which kind of input
+    return places
 
 
 def picture_bytes(url: str, *, param: str) -> bytes:

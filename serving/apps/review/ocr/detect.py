@@ -19,7 +19,7 @@ from serving.apps.review.ocr.geometry import Pixels, Quad, ordered, width_and_he
 _MULTIPLE = 32
 """The network halves five times."""
 _MARGIN = 32
-"""Put around the picture, pixels of the map: without it lines at its edges are found in part or not at all."""
+"""Put around the picture, pixels of the map: else lines at its edges are found in part or not at all."""
 
 
 @dataclass(frozen=True)
