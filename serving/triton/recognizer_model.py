@@ -51,6 +51,8 @@ class TritonPythonModel(Model[Item]):
             raise BadRequestError(
                 "send one segment per request, `audio` of shape [1, samples]: Triton joins requests by itself"
             )
+        if not audio.size:
+            raise BadRequestError("`audio` is empty: send mono samples at 16 kHz, from -1 to 1")
         return Item(audio[0], _text(request, "language"), _text(request, "prompt"))
 
     def infer(self, items: Sequence[Item]) -> list[list[Any]]:
