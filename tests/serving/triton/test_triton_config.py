@@ -1,4 +1,4 @@
-"""Triton's configuration: what is refused before a file is written, and that text and classes say the same."""
+"""Triton's configuration: what is refused before it is written, and that text and classes agree."""
 
 from __future__ import annotations
 

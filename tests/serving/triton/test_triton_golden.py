@@ -1,4 +1,4 @@
-"""The repository of the packaged demo fleet, pinned file by file, so that a change of serving shows in review.
+"""The repository of the packaged demo fleet, pinned file by file: a change of serving shows in review.
 
 After a change that is meant, write the files anew and read the difference:
 

@@ -1,4 +1,4 @@
-"""The model repository: what is written, what is left alone, and that a kill at any moment leaves it sound."""
+"""The model repository: what is written, what is left alone, and that a kill leaves it sound."""
 
 from __future__ import annotations
 
