@@ -37,7 +37,7 @@ def write(cases: Sequence[Case], expected: Sequence[Mapping[str, Array]], direct
         used[case.graph] = used.get(case.graph, 0) + size
         path = directory / case.graph / f"{number:03}.npz"
         path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(path, allow_pickle=False, **arrays)
+        np.savez(path, **arrays)
 
 
 def read(directory: Path) -> Iterator[Recorded]:

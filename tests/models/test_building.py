@@ -73,7 +73,7 @@ def test_killed_at_any_moment_it_resumes(tiny: Callable[..., str]) -> None:
         current = open_store().current("tiny")
         assert current is None or open_store().fetch("tiny")
     assert open_store().fetch("tiny", build("tiny").digest)
-    assert not list((files.Path(os.environ["HEADEND_HOME"]) / "build" / "tiny").glob(".new-*"))
+    assert not list((Path(os.environ["HEADEND_HOME"]) / "build" / "tiny").glob(".new-*"))
 
 
 def test_a_second_build_keeps_every_step_and_the_digest(built: Built) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from models import signing
@@ -94,9 +95,7 @@ def test_a_wrong_key_is_refused_until_it_is_trusted(built: Built, tmp_path: Path
         open_bundle(path, built.digest)
     public = stranger.key.public_key()
     signing.trusted_keys().mkdir(parents=True)
-    pem = public.public_bytes(
-        signing.serialization.Encoding.PEM, signing.serialization.PublicFormat.SubjectPublicKeyInfo
-    )
+    pem = public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     (signing.trusted_keys() / "stranger.pub").write_bytes(pem)
     bundle = open_bundle(path, built.digest)
     assert bundle.signed_by == stranger.key_id
@@ -147,9 +146,9 @@ def test_an_own_key_signs_instead(state: Path, tiny: Callable[..., str]) -> None
     key = Ed25519PrivateKey.generate()
     (state / "keys").mkdir(parents=True)
     pem = key.private_bytes(
-        signing.serialization.Encoding.PEM,
-        signing.serialization.PrivateFormat.PKCS8,
-        signing.serialization.NoEncryption(),
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
     )
     (state / "keys" / "signing.pem").write_bytes(pem)
     result = build(tiny())
@@ -162,3 +161,11 @@ def test_signed_with_another_key_later_it_is_signed_again(state: Path, built: Bu
     again = build("tiny")
     assert again.digest == built.digest
     assert open_bundle(again.path, again.digest).development
+
+
+def test_recorded_inputs_travel_with_the_sources_answers(built: Built) -> None:
+    (item,) = open_bundle(built.path, built.digest).recorded()
+    assert item.case.graph == "model"
+    assert item.case.inputs["x"].shape == (3, 16)
+    assert item.expected["y"].shape == (3, 4)
+    assert item.expected["y"].sum() == pytest.approx(3)

@@ -43,7 +43,7 @@ def clips() -> list[Line]:
 
 
 def cases(source: Path, exported: Path) -> Iterator[Case]:
-    """A printed line and two captions by themselves, and two lines of different widths padded into one batch."""
+    """A printed line and two captions by themselves, and two lines padded into one batch."""
     lines = clips()
     for line in lines[2:5]:
         yield Case("model", line.name, {"x": line.tensor[None]})
