@@ -1,18 +1,19 @@
 """From the fleet and its bundles to what one site runs: files under the site's directory, and the
 supervisor's spec.
 
-Triton's repository and the apps' configuration get a directory named by the digest of what they derive
-from: a new one never touches what a running part reads. Envoy's files stay in place and are replaced one
-by one; a running front door takes them up without a restart.
+Files stay where they are and are replaced one by one, each at once. Triton swaps changed models and the front
+door takes up its new configuration while they run; only the apps are restarted when theirs changes.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import uuid4
 
 from models.bundle import Bundle
 from models.files import canonical_json, digest, write_atomic
@@ -22,14 +23,17 @@ from serving.router import envoy
 from serving.router.view import FleetView, LocalPorts
 from serving.site.spec import PartSpec, SiteDirectory, SiteSpec
 
+if TYPE_CHECKING:
+    from serving.triton.repository import Changes
+
 REPOSITORY, APPS, FRONT_DOOR = (
     "Triton's model repository",
     "apps' configuration",
     "front door's configuration",
 )
 PART_OF = {REPOSITORY: "triton", APPS: "serve", FRONT_DOOR: "envoy"}
-TAKEN_UP_WHILE_RUNNING = (FRONT_DOOR,)
-"""Files that their part reads again by itself."""
+TAKEN_UP_WHILE_RUNNING = (REPOSITORY, FRONT_DOOR)
+"""Files whose part needs no restart to take them up."""
 
 _LOOPBACK_OF = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}
 
@@ -73,69 +77,57 @@ def digests(fleet: Fleet, site: str, bundles: Mapping[str, str], ports: Mapping[
 
 def derive(
     fleet: Fleet, directory: SiteDirectory, bundles: Mapping[str, Bundle], ports: Mapping[str, int]
-) -> SiteSpec:
-    """Write the site's files and return what its supervisor is to run."""
-    site = directory.site
-    derived = digests(fleet, site, {name: bundle.digest for name, bundle in bundles.items()}, ports)
-    parts = []
+) -> tuple[SiteSpec, Changes]:
+    """Write the site's files; returns what its supervisor is to run, and which models Triton has to swap."""
+    # Here, because it brings gRPC along: half a second that other commands need not wait.
+    from serving.triton.repository import Changes, write_repository
+
+    name = directory.site
+    site = fleet.sites[name]
+    derived = digests(fleet, name, {model: bundle.digest for model, bundle in bundles.items()}, ports)
+    parts, changes = [], Changes()
     if REPOSITORY in derived:
-        parts.append(_triton(fleet, directory, bundles, ports, derived[REPOSITORY]))
+        repository = directory.path / "triton" / "models"
+        threads = site.threads or os.cpu_count() or 1
+        changes = write_repository(fleet, name, bundles, repository, flavour="embedded", threads=threads)
+        parts.append(_triton(directory, repository, fleet.models_at(name), ports))
     if APPS in derived:
         parts.append(_serve(fleet, directory, ports, derived[APPS]))
     parts.append(_envoy(fleet, directory, ports))
-    return SiteSpec(
+    spec = SiteSpec(
         fleet=fleet.fleet,
-        site=site,
-        front_door=fleet.sites[site].front_door,
+        site=name,
+        front_door=site.front_door,
         parts=parts,
+        revision=uuid4().hex,
         derived=derived,
     )
-
-
-def prune(directory: SiteDirectory, spec: SiteSpec) -> None:
-    """Remove derived files that `spec` does not use; call it when nothing else runs from them."""
-    used = set(spec.derived.values())
-    for kind in ("triton", "serve"):
-        for path in (directory.path / kind).glob("by-digest/*"):
-            if path.name.partition(".")[0] not in used:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return spec, changes
 
 
 def _triton(
-    fleet: Fleet, directory: SiteDirectory, bundles: Mapping[str, Bundle], ports: Mapping[str, int], name: str
+    directory: SiteDirectory, repository: Path, models: Sequence[str], ports: Mapping[str, int]
 ) -> PartSpec:
-    # Here, because it brings gRPC along: half a second that other commands need not wait.
-    from serving.triton import repository, server
+    from serving.triton import server
 
-    out = directory.path / "triton" / "by-digest" / name
+    own = _of_part(ports, "triton")
     runtime = directory.path / "triton" / "runtime"
-    site = fleet.sites[directory.site]
-    repository.write_repository(
-        fleet,
-        directory.site,
-        bundles,
-        out,
-        flavour="embedded",
-        threads=site.threads or os.cpu_count() or 1,
-    )
-    http = ports["triton-http"]
-    argv, env = server.command(
-        out, http, ports["triton-grpc"], ports["triton-metrics"], fleet.models_at(directory.site), runtime
-    )
+    argv, env = server.command(repository, own["http"], own["grpc"], own["metrics"], models, runtime)
+    url = f"http://127.0.0.1:{own['http']}/v2/health"
     return PartSpec(
         name="triton",
         argv=argv,
         env=_added(env),
-        ports=_of_part(ports, "triton"),
-        ready=f"http://127.0.0.1:{http}/v2/health/ready",
-        alive=f"http://127.0.0.1:{http}/v2/health/live",
+        ports=own,
+        ready=f"{url}/ready",
+        alive=f"{url}/live",
         grace_s=server.EXIT_TIMEOUT_S + 5,
-        fingerprint=name,
+        fingerprint=digest(canonical_json([version("headend"), own])),
         shm_prefix=server.shared_memory_prefix(runtime),
     )
 
 
-def _serve(fleet: Fleet, directory: SiteDirectory, ports: Mapping[str, int], name: str) -> PartSpec:
+def _serve(fleet: Fleet, directory: SiteDirectory, ports: Mapping[str, int], fingerprint: str) -> PartSpec:
     app_ports: dict[AppName, int] = {app: ports[f"serve-{app}"] for app in fleet.apps_at(directory.site)}
     config = AppsConfig.of(
         fleet,
@@ -144,7 +136,7 @@ def _serve(fleet: Fleet, directory: SiteDirectory, ports: Mapping[str, int], nam
         port=ports["serve-status"],
         app_ports=app_ports,
     )
-    path = directory.path / "serve" / "by-digest" / f"{name}.json"
+    path = directory.path / "serve" / "config.json"
     write_atomic(path, config.model_dump_json(indent=1).encode(), mode=0o600)
     own = f"http://127.0.0.1:{config.port}"
     return PartSpec(
@@ -154,7 +146,7 @@ def _serve(fleet: Fleet, directory: SiteDirectory, ports: Mapping[str, int], nam
         ready=f"{own}/-/ready",
         alive=f"{own}/-/alive",
         grace_s=30,
-        fingerprint=name,
+        fingerprint=fingerprint,
     )
 
 

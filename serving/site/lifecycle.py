@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from models.errors import HeadendError
 from models.files import locked
@@ -17,9 +19,12 @@ from models.store import open_store
 from serving.fleet import Fleet
 from serving.site import derive, logs, process
 from serving.site.machine import State
-from serving.site.plan import FleetPlan, SitePlan, make_plan
-from serving.site.spec import PartState, SiteDirectory, SiteState
+from serving.site.plan import FleetPlan, make_plan
+from serving.site.spec import PartState, SiteDirectory, SiteSpec, SiteState
 from serving.site.status import remember
+
+if TYPE_CHECKING:
+    from serving.triton.repository import Changes
 
 Progress = Callable[[str], None]
 """Told, in a sentence, what happens."""
@@ -61,9 +66,12 @@ def up(
                 continue
             tell(f"{site.site}: deriving files")
             mine = {name: bundles[name] for name in fleet.models_at(site.site)}
-            directory.write_spec(derive.derive(fleet, directory, mine, site.ports))
+            spec, changes = derive.derive(fleet, directory, mine, site.ports)
+            directory.write_spec(spec)
             if supervised:
-                _reload(directory, site, tell)
+                _reload(directory, spec, [*site.start, *site.restart], tell)
+                if "triton" in site.keep:
+                    _swap_models(directory, changes, tell)
             else:
                 started.append(directory)
                 _start_supervisor(directory, parent)
@@ -102,13 +110,39 @@ def _start_supervisor(directory: SiteDirectory, parent: int | None) -> None:
         time.sleep(0.05)
 
 
-def _reload(directory: SiteDirectory, plan: SitePlan, tell: Progress) -> None:
+def _reload(directory: SiteDirectory, spec: SiteSpec, changed: Sequence[str], tell: Progress) -> None:
+    """Have the supervisor act on `spec`, and wait until the parts that it starts are ready."""
     os.kill(_living(directory).supervisor, signal.SIGHUP)
-    time.sleep(_LOOK_EVERY_S)
-    changed = [*plan.start, *plan.restart]
-    tell(f"{directory.site}: starting {', '.join(changed)}" if changed else f"{directory.site}: taken up")
+    deadline = time.monotonic() + sum(part.grace_s for part in spec.parts) + _SUPERVISOR_START_S
+    while _living(directory).revision != spec.revision:
+        if time.monotonic() > deadline:
+            raise HeadendError(
+                f"The supervisor of site {directory.site} does not take up the change.",
+                hint=f"See: headend logs {directory.site} supervisor",
+            )
+        time.sleep(_LOOK_EVERY_S)
     if changed:
+        tell(f"{directory.site}: starting {', '.join(changed)}")
         wait_ready([directory], tell)
+
+
+def _swap_models(directory: SiteDirectory, changes: Changes, tell: Progress) -> None:
+    """Have a running Triton take up what changed in its repository; the old models answer meanwhile."""
+    from serving.triton.control import Control
+
+    if not (changes.written or changes.removed):
+        return
+    tell(f"{directory.site}: loading {', '.join(changes.written) or 'nothing'}")
+    port = next(part for part in _living(directory).parts if part.name == "triton").ports["http"]
+
+    async def apply() -> dict[str, HeadendError]:
+        async with Control(port) as control:
+            return await control.apply(changes)
+
+    if failed := asyncio.run(apply()):
+        raise HeadendError(
+            "\n".join(str(error) for error in failed.values()), hint="What was served before is served on."
+        )
 
 
 def wait_ready(directories: Iterable[SiteDirectory], tell: Progress) -> None:

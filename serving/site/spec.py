@@ -57,6 +57,8 @@ class SiteSpec(Strict):
     site: str
     front_door: str
     parts: list[PartSpec]
+    revision: str = ""
+    """Names this spec; the supervisor repeats it in its state when it has acted on it."""
     derived: dict[str, str] = {}
     """What was written for the site, each with the digest of what it was derived from."""
 
@@ -88,7 +90,9 @@ class SiteState(Strict):
     site: str
     front_door: str
     supervisor: int
-    """The supervisor's pid."""
+    """The supervisor's pid; 0 when it has ended."""
+    revision: str = ""
+    """That of the spec which was acted on last."""
     parts: list[PartState]
 
     @property

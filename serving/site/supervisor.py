@@ -201,6 +201,7 @@ class Supervisor:
             site=self._spec.site,
             front_door=self._spec.front_door,
             supervisor=os.getpid() if supervisor is None else supervisor,
+            revision=self._spec.revision,
             parts=[part.report() for part in self._parts.values()],
         )
         if state == self._published:
@@ -236,13 +237,13 @@ class Supervisor:
         ]
         await self._end_parts(changed)
         kept = {name: part for name, part in self._parts.items() if name not in changed}
-        self._spec = spec
         self._parts = {name: kept.get(name) or _Part(part, self) for name, part in wanted.items()}
         for name, part in self._parts.items():
             if name in kept:
                 part.spec = wanted[name]
             else:
                 part.begin()
+        self._spec = spec
         self.publish()
 
     async def _end_parts(self, names: list[str]) -> None:
