@@ -33,6 +33,10 @@ _DTYPES = {
     "BYTES": onnx.TensorProto.STRING,
 }
 _NAMES = {number: name for name, number in _DTYPES.items()}
+KEEP_FP32 = "headend.keep_fp32"
+"""Metadata key of a graph: comma-separated prefixes of the names of nodes that fp16 variants leave in
+fp32.
+"""
 Dims = tuple[int, ...]
 
 
@@ -136,9 +140,10 @@ def simplify(source: Path, out: Path) -> str:
 def convert(source: Path, out: Path, precision: Precision) -> None:
     """Write one precision variant; inputs and outputs keep their dtypes.
 
-    fp16 is for GPUs. int8 is for CPUs: dynamic quantisation of MatMul, weights signed with a scale per
-    channel. Weights take 7 of the 8 bits: on CPUs without VNNI the 8-bit product of two neighbours saturates
-    in 16 bits, and a bundle has to answer the same everywhere it was proven for.
+    fp16 is for GPUs; a graph's metadata may name nodes that stay in fp32 (`KEEP_FP32`). int8 is for CPUs:
+    dynamic quantisation of MatMul, weights signed with a scale per channel. Weights take 7 of the 8 bits: on
+    CPUs without VNNI the 8-bit product of two neighbours saturates in 16 bits, and a bundle has to answer the
+    same everywhere it was proven for.
     """
     if precision == "fp32":
         shutil.copyfile(source, out)
@@ -157,4 +162,13 @@ def convert(source: Path, out: Path, precision: Precision) -> None:
         finally:
             logging.disable(logging.NOTSET)
     else:
-        onnx.save(convert_float_to_float16(onnx.load(source), keep_io_types=True), out)
+        model = onnx.load(source)
+        kept = convert_float_to_float16(model, keep_io_types=True, node_block_list=_kept_in_fp32(model))
+        onnx.save(kept, out)
+
+
+def _kept_in_fp32(model: Any) -> list[str]:
+    """Nodes that the graph's author wants in fp32 whatever the precision."""
+    metadata = {item.key: item.value for item in model.metadata_props}
+    prefixes = tuple(filter(None, metadata.get(KEEP_FP32, "").split(",")))
+    return [node.name for node in model.graph.node if prefixes and node.name.startswith(prefixes)]

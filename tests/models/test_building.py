@@ -214,3 +214,17 @@ def test_int8_is_smaller_and_fp16_keeps_its_inputs_and_outputs(built: Built) -> 
     assert np.dtype(np.float16) in weights
     quantised = onnx.load(bundle.graph("model", "int8")).graph
     assert "MatMulInteger" in {node.op_type for node in quantised.node}
+
+
+def test_nodes_that_a_graph_keeps_in_fp32_stay_so(tmp_path: Path) -> None:
+    from models import graphs
+
+    path = write_model(tmp_path / "model.onnx")
+    model = onnx.load(path)
+    for number, node in enumerate(model.graph.node):
+        node.name = f"{'front' if number == 0 else 'rest'}/{number}"
+    helper.set_model_props(model, {graphs.KEEP_FP32: "front/"})
+    onnx.save(model, path)
+    graphs.convert(path, tmp_path / "half.onnx", "fp16")
+    weights = {item.name: item.data_type for item in onnx.load(tmp_path / "half.onnx").graph.initializer}
+    assert weights == {"w1": TensorProto.FLOAT, "w2": TensorProto.FLOAT16}
