@@ -1,0 +1,36 @@
+"""Inner ports: free, kept, and never given twice."""
+
+import os
+import socket
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from serving.site import ports
+
+
+@given(st.sets(st.sampled_from("abcdefgh"), min_size=1), st.sets(st.integers(20_000, 32_000), max_size=50))
+@settings(max_examples=30, deadline=None)
+def test_chosen_ports_are_distinct_and_not_taken(purposes, taken):
+    chosen = ports.choose(purposes, {}, taken)
+    assert set(chosen) == purposes
+    assert len(set(chosen.values())) == len(purposes)
+    assert not taken & set(chosen.values())
+
+
+def test_a_kept_port_stays_while_it_is_free():
+    first = ports.choose(["a", "b"], {}, set())
+    assert ports.choose(["a", "b"], first, set()) == first
+    assert ports.choose(["a"], first, {first["a"]})["a"] != first["a"]
+    with socket.create_server(("127.0.0.1", first["a"])):
+        second = ports.choose(["a", "b"], first, set())
+        assert second["a"] != first["a"]
+        assert second["b"] == first["b"]
+
+
+def test_a_holder_is_named():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert not ports.is_free("127.0.0.1", port)
+        assert f"pid {os.getpid()} (" in ports.holder(port)
+    assert ports.is_free("127.0.0.1", port)
