@@ -24,6 +24,8 @@ HostPort = Annotated[
     AfterValidator(_real_port),
 ]
 AppName = Literal["subtitles", "review"]
+ALIASES: dict[str, AppName] = {"whisper-1": "subtitles", "omni-moderation-latest": "review"}
+"""OpenAI's own names for what an app does, so that existing code runs."""
 
 
 class ModelUse(Strict):

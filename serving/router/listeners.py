@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import resources
-from typing import Any
 
 from serving.router import protocol, routes
-from serving.router.clusters import fleet_clusters, socket_address
+from serving.router.clusters import fleet_clusters
 from serving.router.replies import local_replies
 from serving.router.view import Address, FleetView
+from serving.router.xds import Json, equals, extension, socket_address, unless
 
-Json = dict[str, Any]
-
-_HTTP = "type.googleapis.com/envoy.extensions.filters.http"
+_HTTP = "envoy.extensions.filters.http"
 
 
-def listeners(view: FleetView, rds: Any, descriptors: str, access_log: str) -> list[Json]:
+def listeners(view: FleetView, rds: Callable[[str], Json], descriptors: str, access_log: str) -> list[Json]:
     """Both listeners.
 
     `rds(name)` gives the config source of a route configuration, `descriptors` is the path of the service's
@@ -32,26 +31,26 @@ def listeners(view: FleetView, rds: Any, descriptors: str, access_log: str) -> l
 
 
 def _listener(view: FleetView, name: str, at: Address, filters: list[Json], source: Json, log: Json) -> Json:
-    manager = {
-        "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3"
-        ".HttpConnectionManager",
-        "stat_prefix": name,
+    manager = extension(
+        "envoy.filters.network.http_connection_manager",
+        "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        stat_prefix=name,
         # HTTP/1.1, HTTP/2 with prior knowledge and gRPC on one port.
-        "codec_type": "AUTO",
-        "rds": {"route_config_name": name, "config_source": source},
-        "http_filters": filters,
-        "access_log": [log],
-        "local_reply_config": local_replies(view),
-        "stream_idle_timeout": f"{view.limits.timeout_s}s",
-        "request_headers_timeout": "10s",
+        codec_type="AUTO",
+        rds={"route_config_name": name, "config_source": source},
+        http_filters=filters,
+        access_log=[log],
+        local_reply_config=local_replies(view),
+        stream_idle_timeout=f"{view.limits.timeout_s}s",
+        request_headers_timeout="10s",
         # `/v2/models/x/../../repository` is what it says it is not.
-        "normalize_path": True,
-        "merge_slashes": True,
-        "path_with_escaped_slashes_action": "REJECT_REQUEST",
+        normalize_path=True,
+        merge_slashes=True,
+        path_with_escaped_slashes_action="REJECT_REQUEST",
         # Clients are outside: their x-envoy-* headers are dropped, their request ids kept for tracing.
-        "use_remote_address": True,
-        "preserve_external_request_id": True,
-    }
+        use_remote_address=True,
+        preserve_external_request_id=True,
+    )
     return {
         "@type": "type.googleapis.com/envoy.config.listener.v3.Listener",
         "name": name,
@@ -59,68 +58,53 @@ def _listener(view: FleetView, name: str, at: Address, filters: list[Json], sour
         # A second Envoy on the same port must fail, not silently take half of the connections.
         "enable_reuse_port": False,
         "connection_balance_config": {"exact_balance": {}},
-        "filter_chains": [
-            {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
-        ],
+        "filter_chains": [{"filters": [manager]}],
     }
 
 
 def _ready(view: FleetView) -> Json:
     """`/readyz`: some endpoint of every pool is healthy, wherever it is."""
-    return {
-        "name": "envoy.filters.http.health_check",
-        "typed_config": {
-            "@type": f"{_HTTP}.health_check.v3.HealthCheck",
-            "pass_through_mode": False,
-            "headers": [{"name": ":path", "string_match": {"exact": "/readyz"}}],
-            "cluster_min_healthy_percentages": {name: {"value": 1} for name, _, _ in fleet_clusters(view)},
-        },
-    }
+    return extension(
+        "envoy.filters.http.health_check",
+        f"{_HTTP}.health_check.v3.HealthCheck",
+        pass_through_mode=False,
+        headers=[equals(":path", "/readyz")],
+        cluster_min_healthy_percentages={name: {"value": 1} for name, _, _ in fleet_clusters(view)},
+    )
 
 
 def _body_limit(view: FleetView) -> Json:
-    return {
-        "name": "envoy.filters.http.body_size_limit",
-        "typed_config": {
-            "@type": f"{_HTTP}.body_size_limit.v3.BodySizeLimit",
-            "max_request_bytes": routes.body_limit(view),
-        },
-    }
+    return extension(
+        "envoy.filters.http.body_size_limit",
+        f"{_HTTP}.body_size_limit.v3.BodySizeLimit",
+        max_request_bytes=routes.body_limit(view),
+    )
 
 
 def _model_name(descriptors: str) -> Json:
     """Reads the model's name from the first message, of a stream too; only where a route asks for it."""
-    return {
-        "name": "envoy.filters.http.grpc_field_extraction",
-        "disabled": True,
-        "typed_config": {
-            "@type": f"{_HTTP}.grpc_field_extraction.v3.GrpcFieldExtractionConfig",
-            "descriptor_set": {"filename": descriptors},
-            "extractions_by_method": {
-                f"{protocol.SERVICE}.{method}": {"request_field_extractions": {field: {}}}
-                for method, field in protocol.MODEL_METHODS.items()
-            },
+    extraction = extension(
+        "envoy.filters.http.grpc_field_extraction",
+        f"{_HTTP}.grpc_field_extraction.v3.GrpcFieldExtractionConfig",
+        descriptor_set={"filename": descriptors},
+        extractions_by_method={
+            f"{protocol.SERVICE}.{method}": {"request_field_extractions": {field: {}}}
+            for method, field in protocol.MODEL_METHODS.items()
         },
-    }
+    )
+    return {**extraction, "disabled": True}
 
 
 def _name_to_header() -> Json:
     script = resources.files("serving.router").joinpath("lua/model_name.lua").read_text("utf-8")
-    return {
-        "name": "envoy.filters.http.lua",
-        "disabled": True,
-        "typed_config": {
-            "@type": f"{_HTTP}.lua.v3.Lua",
-            "default_source_code": {"inline_string": script},
-        },
-    }
+    lua = extension(
+        "envoy.filters.http.lua", f"{_HTTP}.lua.v3.Lua", default_source_code={"inline_string": script}
+    )
+    return {**lua, "disabled": True}
 
 
 def _router() -> Json:
-    return {
-        "name": "envoy.filters.http.router",
-        "typed_config": {"@type": f"{_HTTP}.router.v3.Router", "suppress_envoy_headers": True},
-    }
+    return extension("envoy.filters.http.router", f"{_HTTP}.router.v3.Router", suppress_envoy_headers=True)
 
 
 def _access_log(view: FleetView, path: str) -> Json:
@@ -147,14 +131,14 @@ def _access_log(view: FleetView, path: str) -> Json:
         "duration_ms": "%DURATION%",
         "upstream_ms": "%RESPONSE_DURATION%",
     }
-    prober = {"safe_regex": {"regex": "(Envoy/HC|headend-supervisor).*"}}
-    probes = {"header": {"name": "user-agent", "string_match": prober, "invert_match": True}}
+    probers = {"safe_regex": {"regex": "(Envoy/HC|headend-supervisor).*"}}
+    log = extension(
+        "envoy.access_loggers.file",
+        "envoy.extensions.access_loggers.file.v3.FileAccessLog",
+        path=path,
+        log_format={"json_format": fields},
+    )
     return {
-        "name": "envoy.access_loggers.file",
-        "filter": {"header_filter": probes},
-        "typed_config": {
-            "@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog",
-            "path": path,
-            "log_format": {"json_format": fields},
-        },
+        **log,
+        "filter": {"header_filter": {"header": unless({"name": "user-agent", "string_match": probers})}},
     }

@@ -6,11 +6,8 @@ Under `/v1` errors look like OpenAI's, under `/v2` and elsewhere like the Open I
 
 from __future__ import annotations
 
-from typing import Any
-
 from serving.router.view import FleetView
-
-Json = dict[str, Any]
+from serving.router.xds import Json, set_header
 
 
 def local_replies(view: FleetView) -> Json:
@@ -79,12 +76,8 @@ def _mapper(
         "filter": conditions[0] if len(conditions) == 1 else {"and_filter": {"filters": conditions}},
         **({"body": {"inline_string": sentence}} if sentence else {}),
         "body_format_override": shape,
-        **({"headers_to_add": [_status_header(grpc_status)]} if grpc_status else {}),
+        **({"headers_to_add": [set_header("grpc-status", grpc_status)]} if grpc_status else {}),
     }
-
-
-def _status_header(status: str) -> Json:
-    return {"header": {"key": "grpc-status", "value": status}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
 
 
 def _grpc() -> Json:
