@@ -1,7 +1,7 @@
 """The token loop: greedy decoding of a batch, with the key-value cache kept inside ONNX Runtime.
 
-The rules are openai/whisper's (`whisper/decoding.py`): tokens that are no speech never come, and neither a blank
-nor the end comes first. A row that has ended leaves the batch.
+The rules are openai/whisper's (`whisper/decoding.py`): tokens that are no speech never come, and neither a
+blank nor the end comes first. A row that has ended leaves the batch.
 """
 
 from __future__ import annotations

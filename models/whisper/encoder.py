@@ -1,7 +1,7 @@
 """Whisper's encoder as ONNX: sound in, each decoder layer's cross-attention keys and values out.
 
-Keys and values of the cross-attention depend on the sound alone, so they are computed here once and not by the
-decoder at every token. The length is dynamic: nothing is padded to 30 seconds.
+Keys and values of the cross-attention depend on the sound alone, so they are computed here once and not by
+the decoder at each token. The length is dynamic: nothing is padded to 30 seconds.
 """
 
 from __future__ import annotations

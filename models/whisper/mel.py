@@ -1,11 +1,11 @@
 """Whisper's log-mel spectrogram: as a part of the encoder's graph.
 
 Constants and steps as in `whisper/audio.py` of openai/whisper: 16 kHz, Hann window of 400 samples, a step of
-160, 80 bands on Slaney's mel scale (M. Slaney, "Auditory Toolbox", 1998), base-10 logarithm of the power, at most
-8 below the clip's greatest, then `(x + 4) / 4`.
+160, 80 bands on Slaney's mel scale (M. Slaney, "Auditory Toolbox", 1998), base-10 logarithm of the power, at
+most 8 below the clip's greatest, then `(x + 4) / 4`.
 
-The Fourier transform is a convolution with windowed sines and cosines, which every runtime has; TensorRT has no
-`STFT`.
+The Fourier transform is a convolution with windowed sines and cosines, which every runtime has; TensorRT has
+no `STFT`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Word timestamps from the decoder's cross-attention.
 
-The method is openai/whisper's (`whisper/timing.py`): weights of the heads that follow the sound are normalised
-over the tokens, smoothed by a median over time and averaged; dynamic time warping (Sakoe & Chiba, 1978) finds the
-monotonic path of tokens through frames; punctuation joins its neighbour; words stretched over a pause shrink.
+The method is openai/whisper's (`whisper/timing.py`): weights of the heads that follow the sound are
+normalised over the tokens, smoothed by a median over time and averaged; dynamic time warping (Sakoe & Chiba,
+1978) finds the monotonic path of tokens through frames; punctuation joins its neighbour; words stretched over
+a pause shrink.
 """
 
 from __future__ import annotations
