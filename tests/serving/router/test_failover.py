@@ -23,6 +23,7 @@ import tritonclient.http.aio as triton_http_aio
 from tritonclient.utils import InferenceServerException
 
 from models.files import write_atomic
+from serving.fleet import Limits
 from serving.router import envoy
 
 pytestmark = pytest.mark.e2e
@@ -248,18 +249,43 @@ def test_new_shares_take_effect_without_restart(two: Any) -> None:
     assert process.poll() is None
 
 
-def test_a_changed_fleet_takes_effect_without_restart(two: Any) -> None:
+@pytest.fixture
+def tight(two: Any) -> Iterator[None]:
+    """Limits that are easily met, taken up by the running front door."""
     site = two.here
     out, log = site.directory / "envoy", site.directory / "access.log"
-    smaller = replace(site.view, limits=site.view.limits.model_copy(update={"body_mib": 1}))
-    body = b"x" * 2_000_000
-    assert httpx.post(f"{site.url}/v1/moderations", content=body).status_code == 200
-    try:
-        envoy.write_config(smaller, out, access_log=log)
-        _eventually(lambda: httpx.post(f"{site.url}/v1/moderations", content=body).status_code == 413)
-    finally:
-        envoy.write_config(site.view, out, access_log=log)
-    _eventually(lambda: httpx.post(f"{site.url}/v1/moderations", content=body).status_code == 200)
+    limits = Limits(body_mib=1, timeout_s=0.4, concurrency=1)
+    envoy.write_config(replace(site.view, limits=limits), out, access_log=log)
+    large = {"url": f"{site.url}/v1/moderations", "content": b"x" * 2_000_000}
+    _eventually(lambda: httpx.post(**large).status_code == 413)
+    yield
+    envoy.write_config(site.view, out, access_log=log)
+    _eventually(lambda: httpx.post(**large).status_code == 200)
+
+
+@pytest.mark.usefixtures("tight")
+async def test_limits_are_said_in_the_apis_style(two: Any) -> None:
+    async def seconds(number: float) -> httpx.Response:
+        async with httpx.AsyncClient(base_url=two.here.url, timeout=30) as client:
+            return await client.post("/v1/moderations", headers={"x-test-seconds": str(number)})
+
+    # One is worked on and one waits; both are late. The rest is refused.
+    answers = await asyncio.gather(*(seconds(20) for _ in range(4)))
+    said = Counter((each.status_code, each.json()["error"]["message"]) for each in answers)
+    assert set(said) == {
+        (504, "No answer within 0.4 seconds."),
+        (503, "This front door already has 1 requests in flight for it; ask again shortly."),
+    }
+    async with triton_grpc_aio.InferenceServerClient(two.here.door) as client:
+        with pytest.raises(InferenceServerException, match=r"No answer within 0\.4 seconds") as caught:
+            await client.infer("slow", inputs(triton_grpc_aio, (1, 4)))
+        assert caught.value.status() == "StatusCode.DEADLINE_EXCEEDED"
+        asked = (client.infer("slow", inputs(triton_grpc_aio, (1, 4))) for _ in range(3))
+        results = await asyncio.gather(*asked, return_exceptions=True)
+    full = [
+        each for each in results if isinstance(each, InferenceServerException) and "1 requests" in str(each)
+    ]
+    assert {each.status() for each in full} == {"StatusCode.RESOURCE_EXHAUSTED"}
 
 
 def test_a_broken_file_leaves_what_was(two: Any) -> None:
