@@ -115,6 +115,8 @@ def command(
         "--model-control-mode=explicit",
         *(f"--load-model={name}" for name in models),
         "--exit-on-error=false",
+        # Readiness is asked model by model: one that failed to load must not make the others unready.
+        "--strict-readiness=false",
         "--disable-auto-complete-config",
         f"--backend-directory={runtime_dir}",
         f"--backend-config=python,shm-region-prefix-name={shared_memory_prefix(runtime_dir)}",

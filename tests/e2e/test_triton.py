@@ -212,6 +212,7 @@ async def test_a_model_that_fails_to_load_leaves_the_others_serving(triton: Trit
         assert states["scale"] == states["pairs"] == "READY"
         assert states["broken"].startswith("UNAVAILABLE")
         assert not await control.ready("broken")
+        assert triton.answers("health/ready")
         with pytest.raises(HeadendError, match=r"broken.*model\.onnx"):
             await control.load("broken")
         assert await control.ready("scale")
