@@ -81,8 +81,8 @@ class CardRecipe:
 
     def recordings(self) -> dict[str, str]:
         """sha256 of what lies beside the card: when one changes, prove again."""
-        beside = tree_digests(self.directory)
-        return {name: sum_ for name, sum_ in beside.items() if Path(name).parts[0] in ("cases", "clips")}
+        folders = [self.directory / name for name in ("cases", "clips")]
+        return {f"{root.name}/{name}": sum_ for root in folders for name, sum_ in tree_digests(root).items()}
 
     def _imports(self) -> set[Path]:
         """Files of this house that the recipe imports, directly or through others."""

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import json
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from models.errors import BuildError, HeadendError
 from models.files import canonical_json, digest, new_directory, tree_digests
 
 RECORD = "step.json"
@@ -67,7 +69,9 @@ class Chain:
         return self._root / step
 
     def do(self, step: Step) -> None:
-        """Do or keep one step. What the step raises passes through; the step then counts as not done."""
+        """Do or keep one step. Raises what the step raises, as `BuildError` where it is no `HeadendError`;
+        the step then counts as not done.
+        """
         key = digest(
             canonical_json([step.name, step.inputs, {name: self._outputs[name] for name in step.requires}])
         )
@@ -107,8 +111,19 @@ class Chain:
                 (out / RECORD).write_text(json.dumps(record, indent=2, ensure_ascii=False), "utf-8")
         except BaseException as error:
             self._tell(step, "failed", str(error), seconds=time.monotonic() - start)
+            if isinstance(error, Exception) and not isinstance(error, HeadendError):
+                raise self._unforeseen(step, error) from error
             raise
         return record
+
+    def _unforeseen(self, step: Step, error: Exception) -> BuildError:
+        """What a library or a recipe raised, kept whole in a file for whoever mends it."""
+        file = self._root / "traceback.txt"
+        file.write_text("".join(traceback.format_exception(error)), "utf-8")
+        return BuildError(
+            f"{self._model}: step `{step.name}` failed: {type(error).__name__}: {error}",
+            hint=f"The traceback is in {file}.",
+        )
 
     def _tell(
         self,

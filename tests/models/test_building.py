@@ -228,3 +228,12 @@ def test_nodes_that_a_graph_keeps_in_fp32_stay_so(tmp_path: Path) -> None:
     graphs.convert(path, tmp_path / "half.onnx", "fp16")
     weights = {item.name: item.data_type for item in onnx.load(tmp_path / "half.onnx").graph.initializer}
     assert weights == {"w1": TensorProto.FLOAT, "w2": TensorProto.FLOAT16}
+
+
+def test_what_a_library_raises_is_told_and_its_traceback_kept(tiny: Callable[..., str], state: Path) -> None:
+    name = tiny()
+    np.savez(state / "cards" / name / "cases" / "three.npz", x=np.ones((3, 17), np.float32))
+    with pytest.raises(BuildError, match="step `parity` failed: InvalidArgument") as failure:
+        build(name)
+    assert "Got invalid dimensions" in str(failure.value)
+    assert "Traceback" in (state / "build" / name / "traceback.txt").read_text()
