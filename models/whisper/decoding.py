@@ -20,8 +20,8 @@ CONTEXT = 448
 """Places the decoder has."""
 MOST_TOKENS = CONTEXT // 2
 """Of them, at most half are for the new text and half for the prompt."""
-_PERIOD, _REPEATED = 8, 24
-"""Text whose last 24 tokens repeat themselves with a period of up to 8 is a loop: it is cut there."""
+_LOOP_TIMES, _LOOP_TOKENS = 3, 24
+"""Text that ends in the same tokens three times over, at least 24 of them, is a loop: it is cut."""
 
 Floats = npt.NDArray[np.float32]
 
@@ -34,12 +34,14 @@ class Row:
     """Tokens of the text before it."""
     language: int | None
     """Its language token; None until detected."""
-    frames: int
+    frames: int = 0
     """Encoder frames."""
     tokens: list[int] = field(default_factory=list)
     """The text so far."""
     logprobs: list[float] = field(default_factory=list)
     """Of the tokens, and of the end if it came."""
+    ended: bool = False
+    """Whether the end came, and not a loop or the limit."""
     no_speech: float = 0.0
     """Probability that there is no speech."""
     attention: list[Floats] = field(default_factory=list)
@@ -159,21 +161,23 @@ class _State:
     def _goes_on(self, row: Row, token: int, logprob: float) -> bool:
         row.logprobs.append(logprob)
         if token == self.decoder.tokenizer.end:
+            row.ended = True
             return False
         row.tokens.append(token)
-        if period := loop_period(row.tokens):
-            cut = len(row.tokens) - _REPEATED + period
+        if repeated := loop(row.tokens):
+            cut = len(row.tokens) - repeated
             del row.tokens[cut:], row.logprobs[cut:]
             return False
         return len(row.tokens) < MOST_TOKENS
 
 
-def loop_period(tokens: Sequence[int]) -> int:
-    """The period with which the last tokens repeat themselves, 0 if they do not."""
-    tail = list(tokens[-_REPEATED:])
-    if len(tail) < _REPEATED:
-        return 0
-    return next((p for p in range(1, _PERIOD + 1) if tail[p:] == tail[:-p]), 0)
+def loop(tokens: Sequence[int]) -> int:
+    """How many tokens at the end only repeat those before them, 0 if it is no loop."""
+    for period in range(1, len(tokens) // _LOOP_TIMES + 1):
+        size = max(_LOOP_TIMES * period, _LOOP_TOKENS)
+        if size <= len(tokens) and tokens[-size:-period] == tokens[period - size :]:
+            return size - period
+    return 0
 
 
 def _log_softmax(logits: Floats) -> Floats:

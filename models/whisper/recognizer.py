@@ -5,6 +5,7 @@ Needs NumPy, ONNX Runtime and tokenizers alone. One `Recognizer` serves one call
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,9 @@ from models.whisper.words import Word, align
 LONGEST_S = 30
 FRAME = 2 * STEP
 """Samples per encoder frame."""
-PADDING_S = 1.0
+PADDING_S = 5.0
+NO_SPEECH, UNLIKELY, REPETITIVE = 0.6, -1.0, 2.4
+"""Limits of `whisper/transcribe.py`: no-speech probability, mean log probability, compression ratio."""
 
 Floats = npt.NDArray[np.float32]
 
@@ -68,16 +71,34 @@ class Recognizer:
             prompts: the text before each segment, for names and style; None or "" for none.
 
         Raises:
-            UsageError: a segment, language or prompt that cannot be, or lists of differing length.
+            UsageError: a segment that is not one row of at most 30 finite seconds, or an unknown language.
         """
         rows = [self._row(*item) for item in zip(segments, languages, prompts, strict=True)]
+        self._decode(rows, segments, PADDING_S)
+        if doubtful := [i for i, row in enumerate(rows) if self._doubtful(row)]:
+            again = [Row([], rows[i].language) for i in doubtful]
+            self._decode(again, [segments[i] for i in doubtful], LONGEST_S)
+            for i, row in zip(doubtful, again, strict=True):
+                rows[i] = row
+        return [self._result(row, len(segment)) for row, segment in zip(rows, segments, strict=True)]
+
+    def _decode(self, rows: Sequence[Row], segments: Sequence[Floats], padding: float) -> None:
+        """Fill `rows` in from `segments`, each with `padding` seconds of silence after it."""
         if not rows:
-            return []
-        encoded = [self._encode(segment) for segment in segments]
+            return
+        # One by one: lengths differ, and the encoder keeps every core busy with one row already.
+        encoded = [self._encode(segment, padding) for segment in segments]
         for row, one in zip(rows, encoded, strict=True):
             row.frames = one[self._cross[0]].shape[-1]
         self._decoder.decode(rows, {name: _stacked([one[name] for one in encoded]) for name in self._cross})
-        return [self._result(row, len(segment)) for row, segment in zip(rows, segments, strict=True)]
+
+    def _doubtful(self, row: Row) -> bool:
+        """Whether to hear it again as the model was trained: padded to 30 s, and without a prompt."""
+        if row.no_speech > NO_SPEECH:
+            return False
+        text = self._tokenizer.decode(row.tokens).encode()
+        compression = len(text) / len(zlib.compress(text))
+        return not row.ended or row.avg_logprob < UNLIKELY or compression > REPETITIVE
 
     def _row(self, segment: Floats, language: str | None, prompt: str | None) -> Row:
         if segment.ndim != 1 or not segment.size:
@@ -90,16 +111,18 @@ class Recognizer:
         if not np.isfinite(segment).all():
             raise UsageError("a segment has samples that are not finite")
         tokens = self._tokenizer.encode(f" {prompt.strip()}") if prompt and prompt.strip() else []
-        return Row(tokens[-(MOST_TOKENS - 1) :], self._tokenizer.language(language) if language else None, 0)
+        return Row(tokens[-(MOST_TOKENS - 1) :], self._tokenizer.language(language) if language else None)
 
-    def _encode(self, segment: Floats) -> dict[str, Floats]:
-        length = min(len(segment) + int(PADDING_S * RATE), LONGEST_S * RATE)
+    def _encode(self, segment: Floats, padding: float) -> dict[str, Floats]:
+        length = min(len(segment) + int(padding * RATE), LONGEST_S * RATE)
         audio = np.zeros((1, -(-length // FRAME) * FRAME), np.float32)
         audio[0, : len(segment)] = segment
         return dict(zip(self._cross, self._encoder.run(self._cross, {"audio": audio}), strict=True))
 
     def _result(self, row: Row, samples: int) -> Recognition:
         language = self._codes[row.language or 0]
+        if row.no_speech > NO_SPEECH and row.avg_logprob < UNLIKELY:
+            return Recognition("", language, (), row.avg_logprob, row.no_speech)
         words = align(
             np.concatenate(row.attention, axis=1)[..., : max(1, samples // FRAME)],
             3,

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tokenizers
+
 from models.whisper.ct2 import Weights
 from models.whisper.decoder import write_decoder
 from models.whisper.encoder import write_encoder

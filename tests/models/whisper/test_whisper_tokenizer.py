@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from models.errors import IntegrityError, UsageError
 from models.whisper.config import read_config
 from models.whisper.tokenizer import Tokenizer
@@ -48,7 +49,7 @@ def test_spaces_part_words_where_a_language_has_them(tokenizer: Tokenizer) -> No
 
 def test_a_character_cut_in_two_stays_one_word(tokenizer: Tokenizer) -> None:
     tokens = tokenizer.encode("广州")[:-1]
-    assert [word for word, _ in tokenizer.words(tokens, "zh")][0] == "广"
+    assert next(word for word, _ in tokenizer.words(tokens, "zh")) == "广"
     assert sum(count for _, count in tokenizer.words(tokens, "zh")) == len(tokens)
 
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+
 from models.whisper.words import FRAME_S, align, dtw, median_filter
 
 costs = hnp.arrays(
