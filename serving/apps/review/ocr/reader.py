@@ -16,7 +16,7 @@ from serving.apps.review.ocr import detect, recognise
 from serving.apps.review.ocr.geometry import Pixels, Quad, cut_out, in_reading_order
 
 DETECTOR, DIRECTION, RECOGNISER = "ppocr-det", "ppocr-cls", "ppocr-rec"
-_LINES_A_BATCH = 6
+LINES_A_BATCH = 6
 """As in PaddleOCR."""
 _BATCHES_AT_ONCE = 2
 """Of one picture: keeps the recogniser busy without filling its queue before other pictures."""
@@ -66,7 +66,7 @@ class Reader:
             async with gate:
                 return await self._read_batch(chosen, infer)
 
-        batches = recognise.by_width([cut.pixels for cut in cuts], _LINES_A_BATCH)
+        batches = recognise.by_width([cut.pixels for cut in cuts], LINES_A_BATCH)
         read = await asyncio.gather(*(batch([cuts[i] for i in indices]) for indices in batches))
         order = [i for indices in batches for i in indices]
         lines = dict(zip(order, itertools.chain.from_iterable(read), strict=True))
