@@ -19,7 +19,10 @@ from serving.apps.review.ocr.reader import RECOGNISER
 from serving.apps.review.policy_file import PACKAGED, PolicyFile
 from serving.apps.review.reviewer import Reviewer
 
-_SCHEMA = asked.Request.model_json_schema(ref_template="#/components/schemas/{model}")
+_PATH = "/v1/moderations"
+# FastAPI does not see the body's model, so it is described here, with references into this very place.
+_HERE = f"#/paths/{_PATH.replace('/', '~1')}/post/requestBody/content/application~1json/schema/$defs/"
+_SCHEMA = asked.Request.model_json_schema(ref_template=_HERE + "{model}")
 _BODY = {"requestBody": {"content": {"application/json": {"schema": _SCHEMA}}, "required": True}}
 
 
@@ -35,7 +38,7 @@ def create_app(config: AppsConfig) -> FastAPI:
         policy=PolicyFile(config.apps["review"].policy or PACKAGED),
     )
 
-    @app.post("/v1/moderations", openapi_extra=_BODY)
+    @app.post(_PATH, openapi_extra=_BODY)
     async def moderations(
         request: Request,
         client: Annotated[ModelsClient, Depends(models)],

@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Discriminator, Tag, ValidationError
 
-from serving.apps.config import ALIASES
 from serving.apps.errors import AppError, TooLargeError, UnknownModelError
+from serving.fleet import ALIASES
 
 MODEL = "review"
 KNOWN = [MODEL, *(alias for alias, app in ALIASES.items() if app == MODEL)]

@@ -13,7 +13,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import ahocorasick
@@ -22,6 +22,9 @@ import numpy.typing as npt
 import opencc
 
 Ints = npt.NDArray[np.int64]
+
+_CHARACTERS = 1 << 15
+"""Of which folding is remembered: all that are in use, and not all that a hostile text can hold."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ def _simplified() -> Any:
     return opencc.OpenCC("t2s")
 
 
-@cache
+@lru_cache(_CHARACTERS)
 def fold_character(character: str) -> str:
     """The letters and digits that one character stands for; empty for signs, spaces and marks."""
     plain = unicodedata.normalize("NFKD", character).casefold()
@@ -76,7 +79,7 @@ def fold_character(character: str) -> str:
     return "".join(_simplified().convert(c) for c in unicodedata.normalize("NFC", letters))
 
 
-@cache
+@lru_cache(_CHARACTERS)
 def _visible(character: str) -> bool:
     """Whether it takes a place of its own; accents, zero-width characters and variation selectors do not."""
     return unicodedata.category(character) not in ("Mn", "Me", "Cf")
@@ -147,7 +150,7 @@ def _joined(folded: Folded, a: int, b: int) -> bool:
     return len(kinds) == 1 and "unspaced" not in kinds
 
 
-@cache
+@lru_cache(_CHARACTERS)
 def _kind(character: str) -> str:
     """`digit`, `letter` of a script that puts spaces between words, or `unspaced` (Chinese, Japanese)."""
     if unicodedata.category(character)[0] == "N":
