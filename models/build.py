@@ -6,22 +6,20 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
-from models import bundle, gate, generated, graphs, metric, parity, recorded, sources
-from models.bundle import open_bundle, write_bundle
-from models.card import Card
+from models import bundle, by_hand, gate, generated, graphs, metric, parity, recorded, sources
+from models.bundle import is_sound, open_bundle, write_bundle
+from models.card import BASE, Card, Precision
 from models.catalog_index import card_directory, load_card
-from models.errors import BuildError, IntegrityError
+from models.errors import BuildError
 from models.files import digest, locked, sha256_file, write_atomic
 from models.home import home
 from models.recipes import CardRecipe
-from models.signing import load_signer, load_trust
+from models.signing import load_signer
 from models.steps import RECORD, Chain, Event, Listener, Say, Step
 from models.store import Store, open_store
 
@@ -36,7 +34,9 @@ class Built:
     development: bool
     """Signed with this machine's development key."""
     record: Path
-    """JSON: every step with status, seconds, what it did and how to do it by hand."""
+    """JSON: every step with its status, seconds and what it did; `by_hand.py` beside it does the same as a
+    script.
+    """
 
 
 def _nobody(event: Event) -> None:
@@ -63,17 +63,10 @@ class _Build:
         self.signer = load_signer()
 
     def run(self) -> Built:
-        for make in (
-            self.fetch,
-            self.export,
-            self.check,
-            self.simplify,
-            self.variants,
-            self.parity,
-            self.bundle,
-        ):
+        write_atomic(self.root / "by_hand.py", by_hand.script(self.card.name).encode())
+        steps = (self.fetch, self.export, self.check, self.simplify, self.variants, self.parity, self.bundle)
+        for make in (*steps, self.publish):
             self.chain.do(make())
-        self.chain.do(self.publish())
         record = self.root / "record.json"
         about = {"model": self.card.name, "bundle": self.digest, "steps": self.chain.records}
         write_atomic(record, json.dumps(about, indent=2, ensure_ascii=False).encode())
@@ -92,9 +85,7 @@ class _Build:
             size = sum((directory / name).stat().st_size for name in files)
             return f"{len(files)} files, {size / 1e6:.1f} MB, digests as pinned"
 
-        pins = " ".join(f"{p.name}=={p.version}" for p in self.card.source.packages)
-        by_hand = f"pip download --no-deps --only-binary :all: {pins} && sha256sum *.whl" if pins else ""
-        return Step("fetch", (), self.card.source.model_dump(mode="json"), run, by_hand)
+        return Step("fetch", (), self.card.source.model_dump(mode="json"), run)
 
     def export(self) -> Step:
         wanted = [*self.card.graphs.values(), *self.card.files]
@@ -107,9 +98,7 @@ class _Build:
             return f"{'recipe' if self.recipe.own('export') else 'native'}: {', '.join(wanted)}"
 
         inputs = [wanted, self.recipe.code(), _tools("onnx", "numpy")]
-        return Step(
-            "export", ("fetch",), inputs, run, "see export.py beside the card, or take the ONNX file as it is"
-        )
+        return Step("export", ("fetch",), inputs, run)
 
     def check(self) -> Step:
         def run(out: Path, say: Say) -> str:
@@ -126,8 +115,7 @@ class _Build:
             )
 
         inputs = [self.card.serving.model_dump(mode="json"), _code(graphs), _tools("onnx")]
-        by_hand = "python -c 'import onnx; onnx.checker.check_model(\"model.onnx\", full_check=True)'"
-        return Step("check", ("export",), inputs, run, by_hand)
+        return Step("check", ("export",), inputs, run)
 
     def simplify(self) -> Step:
         def run(out: Path, say: Say) -> str:
@@ -140,7 +128,7 @@ class _Build:
             return "; ".join(did)
 
         inputs = [self.card.graphs, _code(graphs), _tools("onnx", "onnxslim")]
-        return Step("simplify", ("export", "check"), inputs, run, "onnxslim model.onnx slim.onnx")
+        return Step("simplify", ("export", "check"), inputs, run)
 
     def variants(self) -> Step:
         """All precisions, laid out as in the bundle."""
@@ -159,12 +147,12 @@ class _Build:
             return ", ".join(f"{precision} {size / 1e6:.1f} MB" for precision, size in sizes.items())
 
         inputs = [self.precisions, list(self.card.files), _code(graphs), _tools("onnx", "onnxruntime")]
-        return Step("variants", ("export", "simplify"), inputs, run, "see models/graphs.py, convert")
+        return Step("variants", ("export", "simplify"), inputs, run)
 
     @property
-    def precisions(self) -> list[Any]:
+    def precisions(self) -> list[Precision]:
         """The card's precisions; fp32 is always among them."""
-        return sorted({"fp32", *self.card.precisions})
+        return sorted({*BASE, *self.card.precisions})
 
     def parity(self) -> Step:
         def run(out: Path, say: Say) -> str:
@@ -185,7 +173,7 @@ class _Build:
             _code(gate, generated, metric, parity, recorded),
             _tools("onnxruntime", "numpy"),
         ]
-        return Step("parity", ("fetch", "export", "variants"), inputs, run, "see models/gate.py, prove")
+        return Step("parity", ("fetch", "export", "variants"), inputs, run)
 
     def bundle(self) -> Step:
         card = (card_directory(self.card.name) / "card.yaml").read_bytes()
@@ -203,11 +191,8 @@ class _Build:
 
         inputs = [digest(card), self.signer.key_id, _code(bundle)]
         return Step(
-            "bundle", ("variants", "parity"), inputs, run, "see models/bundle.py", self._bundle_stands
+            "bundle", ("variants", "parity"), inputs, run, lambda: is_sound(_local(self.digest), self.digest)
         )
-
-    def _bundle_stands(self) -> bool:
-        return _stands(lambda: open_bundle(_local(self.digest), self.digest, trust=load_trust()))
 
     def publish(self) -> Step:
         def run(out: Path, say: Say) -> str:
@@ -217,15 +202,7 @@ class _Build:
         def holds() -> bool:
             return self.store.current(self.card.name) == self.digest and self.store.has(self.digest)
 
-        return Step("store", ("bundle",), [self.store.url], run, "see models/store.py", holds)
-
-
-def _stands(open_it: Callable[[], Any]) -> bool:
-    try:
-        open_it()
-    except IntegrityError:
-        return False
-    return True
+        return Step("store", ("bundle",), [self.store.url], run, holds)
 
 
 def _local(bundle: str) -> Path:

@@ -11,6 +11,8 @@ from models.schema import Declaration, Strict
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Precision = Literal["fp32", "fp16", "int8"]
+BASE: tuple[Precision] = ("fp32",)
+"""Every bundle has it, whatever else the card asks for."""
 DType = Literal["FP32", "FP16", "INT64", "INT32", "INT8", "UINT8", "BOOL", "BYTES"]
 Task = Literal[
     "voice-activity",
@@ -132,9 +134,9 @@ class Card(Declaration):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if missing := set(self.precisions) - set(self.parity.tolerances):
+        if missing := {*BASE, *self.precisions} - set(self.parity.tolerances):
             raise ValueError(
-                f"parity.tolerances lacks {', '.join(sorted(missing))}, which precisions asks for"
+                f"parity.tolerances lacks {', '.join(sorted(missing))}, which the bundle will have"
             )
         if self.serving.runtime == "onnx" and set(self.graphs) != {"model"}:
             raise ValueError("runtime `onnx` needs exactly one graph, named `model`")

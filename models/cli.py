@@ -172,6 +172,7 @@ def engine(
         raise UsageError(f"`{precision}` is not a precision of engines.", hint="Choose fp32 or fp16.")
     load_card(name)
     bundle = open_store(store).fetch(name)
+    _say_key(bundle.development)
     with err.status(f"{name}: compiling for this GPU; this takes minutes the first time"):
         result = build_engine(bundle, cast("Precision | None", precision), again=again)
     if json:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from models import metric, recorded
-from models.card import Card
+from models.card import BASE, Card
 from models.generated import generated
 from models.parity import ParityError, run_cases, summary
 from models.recipes import CardRecipe
@@ -42,9 +42,7 @@ def prove(
         "precisions": {},
     }
     did = []
-    for precision in sorted(card.parity.tolerances):
-        if not (variants / "graphs" / precision).is_dir():
-            continue
+    for precision in sorted({*BASE, *card.precisions}):
         say(f"{precision} on {len(cases)} cases", None)
         run = runner({graph: variants / "graphs" / precision / f"{graph}.onnx" for graph in card.graphs})
         results = run_cases(card, precision, cases, expected, run)

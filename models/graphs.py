@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -163,8 +164,18 @@ def convert(source: Path, out: Path, precision: Precision) -> None:
             logging.disable(logging.NOTSET)
     else:
         model = onnx.load(source)
-        kept = convert_float_to_float16(model, keep_io_types=True, node_block_list=_kept_in_fp32(model))
-        onnx.save(kept, out)
+        half = convert_float_to_float16(model, keep_io_types=True, node_block_list=_kept_in_fp32(model))
+        _name_apart(half.graph.node)
+        onnx.save(half, out)
+
+
+def _name_apart(nodes: Sequence[Any]) -> None:
+    """Number nodes of the same name: the converter names the casts behind a node by its inputs only."""
+    seen: Counter[str] = Counter()
+    for node in nodes:
+        seen[node.name] += 1
+        if node.name and seen[node.name] > 1:
+            node.name += f"_{seen[node.name]}"
 
 
 def _kept_in_fp32(model: Any) -> list[str]:

@@ -76,8 +76,8 @@ class CardRecipe:
         """
         if self.module is None:
             return {}
-        own = self.directory / "export.py"
-        return {str(path.relative_to(_HOUSE)): sha256_file(path) for path in sorted({own, *self._imports()})}
+        imported = {str(path.relative_to(_HOUSE)): sha256_file(path) for path in self._imports()}
+        return {"export.py": sha256_file(self.directory / "export.py"), **imported}
 
     def recordings(self) -> dict[str, str]:
         """sha256 of what lies beside the card: when one changes, prove again."""

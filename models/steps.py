@@ -50,8 +50,6 @@ class Step:
     """What else its result depends on, as JSON: parts of the card, recipe, versions of tools."""
     run: Callable[[Path, Say], str]
     """Fill the given empty directory; return what was done, in a sentence."""
-    by_hand: str
-    """How a person does the same, in shell, for the record."""
     holds: Callable[[], bool] = lambda: True
     """Whether what it did outside its directory is still there."""
 
@@ -104,7 +102,6 @@ class Chain:
                     "inputs": step.inputs,
                     "outputs": _outputs(out),
                     "did": did,
-                    "by_hand": step.by_hand,
                     "seconds": round(time.monotonic() - start, 3),
                     "ended": datetime.now(UTC).isoformat(timespec="seconds"),
                 }

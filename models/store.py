@@ -15,7 +15,7 @@ from typing import Any
 
 import fsspec
 
-from models.bundle import MANIFEST, SIGNATURE, Bundle, open_bundle
+from models.bundle import MANIFEST, SIGNATURE, Bundle, is_sound, open_bundle
 from models.catalog_index import card_names
 from models.errors import IntegrityError, UsageError
 from models.files import canonical_json, digest, new_directory, write_atomic
@@ -66,7 +66,7 @@ class Store:
         """Copy a bundle into the store, whole or not at all, and make it its model's current one."""
         target = f"{self._root}/bundles/{bundle.digest}"
         if self._local:
-            if not self._sound(Path(target), bundle.digest):
+            if not is_sound(Path(target), bundle.digest):
                 with new_directory(Path(target)) as fresh:
                     _copy(bundle.path, fresh)
         elif not self.has(bundle.digest):
@@ -122,14 +122,6 @@ class Store:
             self._fs.get_file(remote, str(target))
         except FileNotFoundError:
             raise IntegrityError(f"{remote} is missing from the store.") from None
-
-    def _sound(self, path: Path, wanted: str) -> bool:
-        """Whether a bundle that is already there can stay; a damaged one is written anew."""
-        try:
-            open_bundle(path, wanted)
-        except IntegrityError:
-            return False
-        return True
 
     def _point(self, name: str, wanted: str) -> None:
         data = canonical_json({"digest": wanted})

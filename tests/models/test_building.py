@@ -120,6 +120,20 @@ def test_the_record_tells_what_was_done(built: Built, state: Path) -> None:
         assert step["status"] in ("kept", "done")
 
 
+def test_the_script_does_the_same_by_hand(built: Built, state: Path, tmp_path: Path) -> None:
+    build("tiny")
+    (tmp_path / "hand").mkdir()
+    script = state / "build" / "tiny" / "by_hand.py"
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    subprocess.run([sys.executable, script], cwd=tmp_path / "hand", check=True, env=env)
+    bundle = files.tree_digests(built.path)
+    hand = files.tree_digests(tmp_path / "hand" / "variants") | files.tree_digests(
+        tmp_path / "hand" / "parity"
+    )
+    assert hand.items() <= bundle.items()
+    assert bundle.keys() - hand.keys() == {"card.yaml", "manifest.json", "manifest.sig"}
+
+
 def test_outside_its_tolerance_the_worst_element_is_shown(tiny: Callable[..., str]) -> None:
     name = tiny(("int8: {absolute: 0.2}", "int8: {absolute: 1.0e-9}"), scale=2.0)
     with pytest.raises(ParityError) as failure:
