@@ -30,9 +30,12 @@ LOOKED_AT_PIXELS = 4096 * 2304
 _LONGEST = 32_000
 """OpenCV cannot cut lines out of pictures with a longer side."""
 FRAMES = 4
-"""Frames of an animation that are looked at: the first, the last and between them evenly spaced."""
+"""Frames of an animation that are looked at: the first, the last and between them evenly spaced, as far as
+the two limits below reach, because to see a frame all before it have to be decoded."""
 _FRAME_BUDGET = 400_000_000
-"""Pixels of all frames of an animation together: the last frame may need all before it decoded."""
+"""Pixels of all these frames together."""
+_MOST_FRAMES = 3000
+"""Two minutes at 25 a second; a file of 20 MB can hold a million."""
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, MemoryError)
 """What Pillow's readers raise on files that are broken, or made to break them."""
 
@@ -97,7 +100,7 @@ def _decode(image: Image.Image, param: str) -> Picture:
     size = image.size
     # A phone's JPEG may carry a depth or gain map as a second frame, which nobody is shown.
     total = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
-    within = max(1, min(total, _FRAME_BUDGET // (image.width * image.height)))
+    within = max(1, min(total, _MOST_FRAMES, _FRAME_BUDGET // (image.width * image.height)))
     chosen = sorted({round(i) for i in np.linspace(0, within - 1, FRAMES)})
     if total == 1:
         # Lets the JPEG decoder scale down on the way; other decoders pass over it.

@@ -85,6 +85,14 @@ def test_frames_of_an_animation_are_spread_over_it() -> None:
     assert [int(frame.pixels[0, 0, 0]) // 10 for frame in picture.looked_at] == [0, 6, 13, 19]
 
 
+def test_an_animation_of_countless_frames_is_looked_at_in_part() -> None:
+    head = b"GIF89a\x01\x00\x01\x00\x80\x00\x00\x00\x00\x00\xff\xff\xff"
+    frame = b"\x2c\x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x02\x44\x01\x00"
+    picture = decode(head + frame * 50_000 + b"\x3b")
+    assert picture.frames == 50_000
+    assert [frame.index for frame in picture.looked_at] == [0, 1000, 1999, 2999]
+
+
 def test_a_large_picture_is_looked_at_smaller() -> None:
     picture = decode(encoded(Image.new("RGB", (7680, 4320)), "JPEG"))
     assert (picture.width, picture.height) == (7680, 4320)
