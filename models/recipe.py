@@ -53,7 +53,10 @@ class Recipe(Protocol):
 
 
 class RecognizerRecipe(Recipe, Protocol):
-    """A recipe of a card with the task metric."""
+    """A recipe of a card with the task metric.
+
+    A model that reads gives its own kind of clips: whatever has a `name` and the right `text`.
+    """
 
     def clips(self) -> Iterable[Clip]:
         """The clips at hand."""

@@ -251,3 +251,27 @@ def test_what_a_library_raises_is_told_and_its_traceback_kept(tiny: Callable[...
         build(name)
     assert "Got invalid dimensions" in str(failure.value)
     assert "Traceback" in (state / "build" / name / "traceback.txt").read_text()
+
+
+def test_a_split_kept_in_fp32_runs_in_fp16(tmp_path: Path) -> None:
+    from models import graphs
+    from models.runtime import runner
+
+    value = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", size])
+        for name, size in (("x", 8), ("y", 4))
+    ]
+    nodes = [
+        helper.make_node("Split", ["x"], ["a", "b"], axis=1, num_outputs=2, name="front/split"),
+        helper.make_node("Mul", ["a", "b"], ["y"], name="rest/mul"),
+    ]
+    model = helper.make_model(
+        helper.make_graph(nodes, "split", value[:1], value[1:]),
+        opset_imports=[helper.make_opsetid("", 18)],
+        ir_version=9,
+    )
+    helper.set_model_props(model, {graphs.KEEP_FP32: "front/"})
+    onnx.save(model, tmp_path / "model.onnx")
+    graphs.convert(tmp_path / "model.onnx", tmp_path / "half.onnx", "fp16")
+    found = runner({"model": tmp_path / "half.onnx"})("model", {"x": np.full((2, 8), 3, np.float32)})
+    assert found["y"].tolist() == [[9.0] * 4] * 2
