@@ -269,11 +269,7 @@ def _addresses(fleet: Fleet) -> Iterator[Finding]:
         if SiteDirectory(fleet.fleet, name).supervised():
             yield Finding(f"ports of {name}", "ok", "the site is running")
             continue
-        held = []
-        for address in (site.front_door, site.peer_address):
-            host, _, port = address.rpartition(":")
-            if not ports.is_free(host.strip("[]"), int(port)):
-                held.append(f"{address} is held by {ports.holder(int(port))}")
+        held = [o for address in (site.front_door, site.peer_address) if (o := ports.obstacle(address))]
         yield Finding(
             f"ports of {name}",
             "problem" if held else "ok",

@@ -50,7 +50,8 @@ class AppUse(Strict):
     queue: int = Field(default=32, ge=0)
     """Requests that may wait beyond that before the site refuses and another is asked."""
     policy: Path | None = None
-    """Review only: a policy file instead of the packaged one; re-read when it changes."""
+    """Review only: a policy file instead of the packaged one, relative to the fleet file; re-read when it
+    changes."""
 
 
 class Limits(Strict):
@@ -108,6 +109,18 @@ class Fleet(Declaration):
     apps: dict[AppName, AppUse] = {}
     limits: Limits = Limits()
     sites: dict[Name, Site] = Field(min_length=1)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read a fleet file; paths in it are relative to its directory."""
+        fleet = super().load(path)
+        apps = {
+            name: app.model_copy(update={"policy": (path.parent / app.policy).absolute()})
+            if app.policy
+            else app
+            for name, app in fleet.apps.items()
+        }
+        return fleet.model_copy(update={"apps": apps})
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

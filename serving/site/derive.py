@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,7 +53,7 @@ def digests(fleet: Fleet, site: str, bundles: Mapping[str, str], ports: Mapping[
     everything = {
         REPOSITORY: [
             {name: [bundles.get(name), declared["models"][name]] for name in fleet.models_at(site)},
-            declared["sites"][site]["threads"],
+            [declared["sites"][site][setting] for setting in ("threads", "gpus")],
         ],
         APPS: [
             {name: declared["apps"][name] for name in fleet.apps_at(site)},
@@ -90,7 +90,7 @@ def derive(
         repository = directory.path / "triton" / "models"
         threads = site.threads or os.cpu_count() or 1
         changes = write_repository(fleet, name, bundles, repository, flavour="embedded", threads=threads)
-        parts.append(_triton(directory, repository, fleet.models_at(name), ports))
+        parts.append(_triton(fleet, directory, repository, ports))
     if APPS in derived:
         parts.append(_serve(fleet, directory, ports, derived[APPS]))
     parts.append(_envoy(fleet, directory, ports))
@@ -105,14 +105,14 @@ def derive(
     return spec, changes
 
 
-def _triton(
-    directory: SiteDirectory, repository: Path, models: Sequence[str], ports: Mapping[str, int]
-) -> PartSpec:
+def _triton(fleet: Fleet, directory: SiteDirectory, repository: Path, ports: Mapping[str, int]) -> PartSpec:
     from serving.triton import server
 
-    own = _of_part(ports, "triton")
-    runtime = directory.path / "triton" / "runtime"
-    argv, env = server.command(repository, own["http"], own["grpc"], own["metrics"], models, runtime)
+    own, gpus = _of_part(ports, "triton"), fleet.sites[directory.site].gpus
+    models, runtime = fleet.models_at(directory.site), directory.path / "triton" / "runtime"
+    argv, env = server.command(
+        repository, own["http"], own["grpc"], own["metrics"], models, runtime, gpus=gpus
+    )
     url = f"http://127.0.0.1:{own['http']}/v2/health"
     return PartSpec(
         name="triton",
@@ -122,7 +122,7 @@ def _triton(
         ready=f"{url}/ready",
         alive=f"{url}/live",
         grace_s=server.EXIT_TIMEOUT_S + 5,
-        fingerprint=digest(canonical_json([version("headend"), own])),
+        fingerprint=digest(canonical_json([version("headend"), own, gpus])),
         shm_prefix=server.shared_memory_prefix(runtime),
     )
 

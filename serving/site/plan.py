@@ -26,7 +26,7 @@ class SitePlan:
     stop: tuple[str, ...] = ()
     keep: tuple[str, ...] = ()
     conflicts: tuple[str, ...] = ()
-    """Addresses that another program holds."""
+    """Why its addresses cannot be listened on."""
 
     @property
     def changes(self) -> bool:
@@ -52,7 +52,15 @@ class FleetPlan:
 
 
 def make_plan(fleet: Fleet, sites: Iterable[str]) -> FleetPlan:
-    """Compare what the fleet declares for `sites` with what runs."""
+    """Compare what the fleet declares for `sites` with what runs.
+
+    Raises `DeclarationError` when a policy file that the fleet names is not valid.
+    """
+    from serving.apps.review.policy import Policy
+
+    for app in fleet.apps.values():
+        if app.policy:
+            Policy.load(app.policy)
     sites = list(sites)
     store = open_store(fleet.store)
     wanted = sorted({model for site in sites for model in fleet.models_at(site)})
@@ -124,10 +132,6 @@ def _parts(
 
 
 def _conflicts(fleet: Fleet, site: str) -> Iterable[str]:
-    for what, address in (
-        ("front door", fleet.sites[site].front_door),
-        ("peer address", fleet.sites[site].peer_address),
-    ):
-        host, _, port = address.rpartition(":")
-        if not ports.is_free(host.strip("[]"), int(port)):
-            yield f"{what} {address} of site {site} is held by {ports.holder(int(port))}"
+    for address in (fleet.sites[site].front_door, fleet.sites[site].peer_address):
+        if obstacle := ports.obstacle(address):
+            yield f"site {site}: {obstacle}"

@@ -7,6 +7,7 @@ then fails to start, its error names the holder, and the next `headend up` choos
 
 from __future__ import annotations
 
+import errno
 import random
 import socket
 from collections.abc import Iterable, Mapping
@@ -17,15 +18,31 @@ import psutil
 _FIRST, _LAST = 20_000, 32_000
 
 
-def is_free(host: str, port: int) -> bool:
-    """Whether a server could listen there now."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+def obstacle(address: str) -> str:
+    """Why no server could listen on `address` (`host:port`) now; empty if one could."""
+    host, _, port = address.rpartition(":")
+    try:
+        _listen(host.strip("[]"), int(port))
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            return f"{address} is held by {holder(int(port))}"
+        return f"{address} cannot be listened on: {error.strerror}"
+    return ""
+
+
+def _listen(host: str, port: int) -> None:
+    """Try it. Raises `OSError` when it does not work."""
+    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return False
+        probe.bind(address)
+
+
+def _is_free(port: int) -> bool:
+    try:
+        _listen("127.0.0.1", port)
+    except OSError:
+        return False
     return True
 
 
@@ -34,7 +51,7 @@ def choose(purposes: Iterable[str], kept: Mapping[str, int], taken: set[int]) ->
     chosen: dict[str, int] = {}
     for purpose in purposes:
         wanted = kept.get(purpose, 0)
-        if not wanted or wanted in taken or not is_free("127.0.0.1", wanted):
+        if not wanted or wanted in taken or not _is_free(wanted):
             wanted = _pick(taken | set(chosen.values()))
         chosen[purpose] = wanted
     return chosen
@@ -43,7 +60,7 @@ def choose(purposes: Iterable[str], kept: Mapping[str, int], taken: set[int]) ->
 def _pick(taken: set[int]) -> int:
     while True:
         port = random.randint(_FIRST, _LAST)
-        if port not in taken and is_free("127.0.0.1", port):
+        if port not in taken and _is_free(port):
             return port
 
 

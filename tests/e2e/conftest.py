@@ -179,8 +179,16 @@ def fleet(bundles: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[R
         shutil.rmtree(bundles / "fleets" / running.name, ignore_errors=True)
 
 
+@pytest.fixture(scope="session")
+def small_bundles() -> Path:
+    """The same with what small fleets serve, built in seconds."""
+    TEST_HOME.mkdir(parents=True, exist_ok=True)
+    headend("models", "build", "silero-vad", "open-nsfw")
+    return TEST_HOME
+
+
 @pytest.fixture
-def small(bundles: Path, tmp_path: Path) -> Iterator[Callable[..., RunningFleet]]:
+def small(small_bundles: Path, tmp_path: Path) -> Iterator[Callable[..., RunningFleet]]:
     """Declares fleets of one model and no app, which start in seconds; they are ended afterwards."""
     declared: list[RunningFleet] = []
 
@@ -198,4 +206,4 @@ def small(bundles: Path, tmp_path: Path) -> Iterator[Callable[..., RunningFleet]
             each.process.terminate()
             each.process.wait(60)
         headend("down", "-f", each.file)
-        shutil.rmtree(bundles / "fleets" / each.name, ignore_errors=True)
+        shutil.rmtree(small_bundles / "fleets" / each.name, ignore_errors=True)

@@ -1,10 +1,12 @@
 """Sites' lives: up, plan, change, crash, down. Real Triton, Ray Serve and Envoy, and kill -9 of each."""
 
+import hashlib
 import json
 import os
 import signal
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -265,13 +267,30 @@ def test_detach_down_and_the_ports_it_keeps(small):
 
 
 def test_detach_fails_with_the_log_of_what_cannot_become_ready(small, tmp_path):
-    policy = tmp_path / "policy.yaml"
+    fleet = small(apps={"review": {}})
+    # The directory of Ray's sockets has a known name; a link in its place is refused by the apps' server.
+    run = TEST_HOME / "fleets" / fleet.name / "one" / "serve" / "run"
+    name = f"headend-{os.getuid()}-{hashlib.sha256(str(run).encode()).hexdigest()[:12]}"
+    link = Path(tempfile.gettempdir()) / name
+    link.symlink_to(tmp_path)
+    try:
+        done = headend("up", "-f", fleet.file, "--detach", code=1)
+        assert "serve of site one is failed: exit status 1 (4 starts, never ready)" in done.stderr
+        assert f"{link} is somebody else's" in done.stderr
+        assert ports_answer(fleet), "what can run does"
+    finally:
+        link.unlink()
+    headend("up", "-f", fleet.file, "--detach")
+    assert fleet.status()["ready"], "up tries again what was given up"
+
+
+def test_a_broken_policy_is_refused_before_anything_changes(small):
+    fleet = small(apps={"review": {"policy": "policy.yaml"}})
+    policy = fleet.folder / "policy.yaml"
     policy.write_text("nonsense: [")
-    fleet = small(apps={"review": {"policy": str(policy)}})
-    done = headend("up", "-f", fleet.file, "--detach", code=1)
-    assert "serve of site one is" in done.stderr
+    done = headend("up", "-f", fleet.file, "--detach", code=2)
     assert str(policy) in done.stderr
-    assert ports_answer(fleet), "what can run does"
+    assert processes_of(fleet.name) == []
 
 
 def test_a_change_is_planned_and_touches_only_what_it_must(small):
@@ -351,17 +370,19 @@ def test_a_port_taken_while_the_site_was_down_is_not_fought_over(small):
         assert fleet.part("one", "triton")["ports"]["http"] != kept
 
 
-def test_a_corrupted_bundle_is_refused(small, bundles):
+def test_a_corrupted_bundle_is_refused(small, small_bundles):
     fleet = small()
-    digest = json.loads((bundles / "store/current/silero-vad.json").read_text())["digest"]
-    graph = next((bundles / "store/bundles" / digest).rglob("*.onnx"))
+    digest = json.loads((small_bundles / "store/current/silero-vad.json").read_text())["digest"]
+    graph = next((small_bundles / "store/bundles" / digest).rglob("*.onnx"))
     content = graph.read_bytes()
+    # Moved aside, not overwritten: the repository of a running site may link to the same file.
+    sound = graph.rename(small_bundles / "store" / "sound.onnx")
     try:
         graph.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
         assert graph.name in headend("up", "-f", fleet.file, "--detach", code=1).stderr
         assert processes_of(fleet.name) == []
     finally:
-        graph.write_bytes(content)
+        sound.replace(graph)
 
 
 def test_the_saved_declaration_serves_commands_without_a_file(small):

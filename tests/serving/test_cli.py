@@ -15,7 +15,12 @@ HEADEND = Path(sys.executable).with_name("headend")
 @pytest.fixture
 def headend(tmp_path):
     def run(*arguments, code=0):
-        environment = {**os.environ, "HEADEND_HOME": str(tmp_path / "home"), "COLUMNS": "150", "NO_COLOR": "1"}
+        environment = {
+            **os.environ,
+            "HEADEND_HOME": str(tmp_path / "home"),
+            "COLUMNS": "150",
+            "NO_COLOR": "1",
+        }
         done = subprocess.run(
             [HEADEND, *map(str, arguments)], env=environment, capture_output=True, text=True, check=False
         )
@@ -89,7 +94,7 @@ def test_up_without_bundles_says_how_to_build_them(headend, tmp_path, ports):
 def test_up_names_the_process_that_holds_a_port(headend, tmp_path, ports):
     file = fleet_file(tmp_path, ports[0], ports[2])
     done = headend("up", "-f", file, "--detach", code=1)
-    assert f"127.0.0.1:{ports[0]} of site here is held by pid {os.getpid()}" in done.stderr
+    assert f"site here: 127.0.0.1:{ports[0]} is held by pid {os.getpid()}" in done.stderr
     plan = json.loads(headend("plan", "-f", file, "--json").stdout)
     assert str(os.getpid()) in plan["sites"][0]["conflicts"][0]
 
@@ -136,7 +141,9 @@ def test_doctor_looks_at_the_real_parts(headend, tmp_path, ports):
 
 
 def test_doctor_sees_a_held_port(headend, tmp_path, ports):
-    report = json.loads(headend("doctor", "-f", fleet_file(tmp_path, ports[0], ports[2]), "--json", code=1).stdout)
+    report = json.loads(
+        headend("doctor", "-f", fleet_file(tmp_path, ports[0], ports[2]), "--json", code=1).stdout
+    )
     held = [finding for finding in report["findings"] if finding["verdict"] == "problem"]
     assert [finding["what"] for finding in held] == ["ports of here"]
     assert str(os.getpid()) in held[0]["found"]

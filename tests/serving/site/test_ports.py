@@ -31,6 +31,10 @@ def test_a_kept_port_stays_while_it_is_free():
 def test_a_holder_is_named():
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        assert not ports.is_free("127.0.0.1", port)
-        assert f"pid {os.getpid()} (" in ports.holder(port)
-    assert ports.is_free("127.0.0.1", port)
+        assert f"127.0.0.1:{port} is held by pid {os.getpid()} (" in ports.obstacle(f"127.0.0.1:{port}")
+    assert ports.obstacle(f"127.0.0.1:{port}") == ""
+
+
+def test_an_address_of_another_machine_is_no_place_to_listen():
+    assert "cannot be listened on" in ports.obstacle("192.0.2.1:8080")  # TEST-NET-1, RFC 5737
+    assert "cannot be listened on" in ports.obstacle("no-such-host.invalid:8080")
