@@ -1,4 +1,4 @@
-"""Whisper's decoder as ONNX: tokens in, the next token's logits out, with a key-value cache.
+"""Whisper's decoder as ONNX: tokens in, the next token's probabilities out, with a key-value cache.
 
 One graph does both the first pass over the prompt and every later token: the cache is empty at first.
 """
@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from onnxscript import ir
 
+from models.graphs import KEEP_FP32
 from models.whisper.ct2 import Weights
 from models.whisper.encoder import layers
 from models.whisper.graph import NEVER, Network, Value, query_scale
@@ -25,7 +26,7 @@ def write_decoder(weights: Weights, alignment_heads: Sequence[tuple[int, int]], 
     the start of the cache) only fill it up; `frames` INT64 `[batch]`, how many of a row's encoder frames are
     its own; per layer `past_key_<i>`, `past_value_<i>` FP32 `[batch, heads, past, d]` and the encoder's
     `cross_key_<i>`, `cross_value_<i>`.
-    Outputs: `logits` FP32 `[batch, vocabulary]` after the last token; `alignment` FP32
+    Outputs: `logprobs` FP32 `[batch, vocabulary]`, natural logarithms, after the last token; `alignment` FP32
     `[batch, len(alignment_heads), new, audio_frames]`, the cross-attention weights of the (layer, head) pairs
     that follow the sound; per layer `key_<i>`, `value_<i>` FP32 `[batch, heads, past + new, d]`.
     """
@@ -65,17 +66,20 @@ def write_decoder(weights: Weights, alignment_heads: Sequence[tuple[int, int]], 
             if chosen := [head for at, head in alignment_heads if at == layer]:
                 followed.append(net.op.Gather(scores, chosen, axis=1))
         grown.append((key, value))
-    with net.scope("logits"):
+    with net.scope("projection"):
         last = net.op.Gather(net.norm(x, "decoder/layer_norm"), -1, axis=1)
         projection = weights.float32("decoder/projection/weight")
         logits = net.op.MatMul(last, net.constant("projection", projection.T))
         alignment = net.op.Concat(*followed, axis=1)
-    net.output("logits", logits, FLOAT, ["batch", projection.shape[0]])
+    with net.scope("probabilities"):
+        # Here and not outside: logits of equal probabilities may differ by a constant, and quantised ones do.
+        logprobs = net.op.LogSoftmax(logits, axis=-1)
+    net.output("logprobs", logprobs, FLOAT, ["batch", projection.shape[0]])
     net.output("alignment", alignment, FLOAT, ["batch", len(alignment_heads), "new", "audio_frames"])
     for layer, (key, value) in enumerate(grown):
         net.output(f"key_{layer}", key, FLOAT, ["batch", heads, "total", size])
         net.output(f"value_{layer}", value, FLOAT, ["batch", heads, "total", size])
-    net.save(path, {})
+    net.save(path, {KEEP_FP32: "probabilities/"})
 
 
 def _embed(net: Network, tokens: Value, padding: Value, past: Value, new: Value) -> Value:

@@ -68,7 +68,7 @@ class Decoder:
         self._languages = np.array(list(tokenizer.languages.values()))
         outputs = [output.name for output in session.get_outputs()]
         self._fetched = [
-            "logits",
+            "logprobs",
             "alignment",
             *(name for name in outputs if name.startswith(("key_", "value_"))),
         ]
@@ -91,18 +91,17 @@ class Decoder:
             [*([self.tokenizer.previous, *row.prompt] if row.prompt else []), self.tokenizer.start]
             for row in rows
         ]
-        logits = state.run(started, keep=1)
-        probabilities = np.exp(_log_softmax(logits))
+        probabilities = np.exp(state.run(started, keep=1))
         for row, heard in zip(rows, probabilities, strict=True):
             row.no_speech = float(heard[self.tokenizer.no_speech])
             if row.language is None:
                 row.language = int(self._languages[np.argmax(heard[self._languages])])
         task = [self.tokenizer.transcribe, self.tokenizer.no_timestamps]
-        logits = state.run([[row.language or 0, *task] for row in rows], keep=3)
-        state.take(logits + self._never_first)
+        logprobs = state.run([[row.language or 0, *task] for row in rows], keep=3)
+        state.take(logprobs, self._never_first)
         while state.rows:
-            logits = state.run([row.tokens[-1:] for row in state.rows], keep=1)
-            state.take(logits + self._never)
+            logprobs = state.run([row.tokens[-1:] for row in state.rows], keep=1)
+            state.take(logprobs, self._never)
 
 
 class _State:
@@ -118,7 +117,10 @@ class _State:
         }
 
     def run(self, tokens: list[list[int]], keep: int) -> Floats:
-        """Feed `tokens`, shorter rows filled up in front; logits after the last. Keeps `keep` attentions."""
+        """Feed `tokens`, shorter rows filled up in front; log probabilities of what comes next.
+
+        Keeps the attention of the last `keep` tokens.
+        """
         width = max(map(len, tokens))
         filled = np.array(
             [[self.decoder.tokenizer.end] * (width - len(row)) + row for row in tokens], np.int64
@@ -132,22 +134,22 @@ class _State:
             **self.cross,
         }
         fetched = self.decoder._fetched
-        logits, attention, *cache = self.decoder.session.run_with_ort_values(fetched, feeds)
+        logprobs, attention, *cache = self.decoder.session.run_with_ort_values(fetched, feeds)
         self.past = {f"past_{name}": value for name, value in zip(fetched[2:], cache, strict=True)}
         weights = attention.numpy()
         for i, row in enumerate(self.rows):
             row.attention.append(weights[i, :, width - keep :, : row.frames])
-        result: Floats = logits.numpy()
+        result: Floats = logprobs.numpy()
         return result
 
-    def take(self, logits: Floats) -> None:
-        """Append each row's likeliest token; rows that end leave."""
-        tokens = np.argmax(logits, -1)
-        logprobs = _log_softmax(logits)[np.arange(len(tokens)), tokens]
+    def take(self, logprobs: Floats, never: Floats) -> None:
+        """Append each row's likeliest token; `never` is minus infinity for those barred. Rows that end leave."""
+        tokens = np.argmax(logprobs + never, -1)
+        chosen = logprobs[np.arange(len(tokens)), tokens]
         going = [
             i
             for i, (row, token, logprob) in enumerate(
-                zip(self.rows, tokens.tolist(), logprobs.tolist(), strict=True)
+                zip(self.rows, tokens.tolist(), chosen.tolist(), strict=True)
             )
             if self._goes_on(row, token, logprob)
         ]
@@ -178,12 +180,6 @@ def loop(tokens: Sequence[int]) -> int:
         if size <= len(tokens) and tokens[-size:-period] == tokens[period - size :]:
             return size - period
     return 0
-
-
-def _log_softmax(logits: Floats) -> Floats:
-    shifted = logits - logits.max(-1, keepdims=True)
-    result: Floats = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
-    return result
 
 
 def _value(array: npt.NDArray[Any]) -> ort.OrtValue:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from onnxscript import ir
 
+from models.graphs import KEEP_FP32
 from models.whisper.ct2 import Weights
-from models.whisper.graph import KEEP_FP32, Network, Value, query_scale
+from models.whisper.graph import Network, Value, query_scale
 from models.whisper.mel import log_mel
 
 

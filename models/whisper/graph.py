@@ -24,8 +24,6 @@ OPSET = 20
 """First opset with `Gelu`."""
 IR_VERSION = 10
 """Read by every ONNX Runtime since 1.18, the native backends of Triton's containers among them."""
-KEEP_FP32 = "headend.keep_fp32"
-"""Metadata key: comma-separated node name prefixes that a conversion to FP16 must leave in FP32."""
 NEVER = -1e4
 """Added to the score of a place that must not be attended to; its exponential is 0, and FP16 holds it."""
 

@@ -38,7 +38,7 @@ def export(source: Path, out: Path) -> None:
 
 
 def reference(source: Path) -> Runner:
-    """CTranslate2 in FP32: `states` of the encoder, `logits` of the decoder (without a cache, one row)."""
+    """CTranslate2 in FP32: `states` of the encoder, `logprobs` of the decoder (without a cache, one row)."""
     model = _model(source)
     weights = ct2.read(source / "model.bin")
 
@@ -57,7 +57,9 @@ def reference(source: Path) -> Runner:
             return_logits_vocab=True,
         )[0]
         # One entry per token from <|notimestamps|> (the fourth) on; it goes on beyond what was given.
-        return {"logits": np.array(result.logits[0][len(tokens) - 4]).reshape(1, -1)}
+        logits = np.array(result.logits[0][len(tokens) - 4], np.float64).reshape(1, -1)
+        logits -= logits.max()
+        return {"logprobs": (logits - np.log(np.exp(logits).sum())).astype(np.float32)}
 
     return run
 

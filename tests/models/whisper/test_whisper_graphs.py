@@ -84,7 +84,7 @@ def test_token_by_token_equals_all_at_once(tiny: Path, decoder: ort.InferenceSes
         step = decode(decoder, [[token]], cross, past)
         past = past_of(step)
         attention.append(step["alignment"])
-    np.testing.assert_allclose(step["logits"], once["logits"], atol=1e-4)
+    np.testing.assert_allclose(step["logprobs"], once["logprobs"], atol=1e-4)
     np.testing.assert_allclose(np.concatenate(attention, axis=2), once["alignment"], atol=1e-5)
     assert once["alignment"].shape == (1, 2, len(tokens), FRAMES)
     np.testing.assert_allclose(once["alignment"].sum(-1), 1.0, atol=1e-5)
@@ -95,10 +95,10 @@ def test_filling_up_in_front_changes_nothing(tiny: Path, decoder: ort.InferenceS
     tokens = [257, 258, 65]
     alone = decode(decoder, [tokens], cross)
     filled = decode(decoder, [[256, 256, *tokens]], cross, padding=[2])
-    np.testing.assert_allclose(filled["logits"], alone["logits"], atol=1e-4)
+    np.testing.assert_allclose(filled["logprobs"], alone["logprobs"], atol=1e-4)
     again = decode(decoder, [[66]], cross, past_of(filled), padding=[2])
     plain = decode(decoder, [[66]], cross, past_of(alone))
-    np.testing.assert_allclose(again["logits"], plain["logits"], atol=1e-4)
+    np.testing.assert_allclose(again["logprobs"], plain["logprobs"], atol=1e-4)
 
 
 def test_frames_beyond_a_rows_own_are_not_heard(tiny: Path, decoder: ort.InferenceSession) -> None:
@@ -109,5 +109,5 @@ def test_frames_beyond_a_rows_own_are_not_heard(tiny: Path, decoder: ort.Inferen
         for name, value in cross.items()
     }
     masked = decode(decoder, [[257, 65]], noise, frames=[FRAMES])
-    np.testing.assert_allclose(masked["logits"], alone["logits"], atol=1e-4)
+    np.testing.assert_allclose(masked["logprobs"], alone["logprobs"], atol=1e-4)
     assert not masked["alignment"][..., FRAMES:].any()

@@ -1,4 +1,4 @@
-"""The recogniser on a tiny model: batches, prompts, what is refused. Real speech is the business of the build."""
+"""The recogniser on a tiny model: batches, prompts, what is refused. Real speech is for the build tests."""
 
 from __future__ import annotations
 
