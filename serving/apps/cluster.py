@@ -1,7 +1,10 @@
 """The local Ray cluster under a site's apps: only what Serve needs, on the loopback interface only, bounded.
 
 `ray.init` would start a dashboard, a log monitor and an autoscaler monitor beside it, each a Python process;
-Ray's `Node`, which `ray.init` uses, can start without them (Ray is pinned, for that is no public interface).
+Ray's `Node`, which `ray.init` uses, can start without them. It also lets the raylet know its agents' ports in
+advance. Left to find them out, the raylet dies when an agent takes more than 15 s to start, as it does on a
+busy machine (hard-coded, https://github.com/ray-project/ray/issues/65983). Ray is pinned, for none of this is
+a public interface.
 
 Not guaranteed: that nothing is left when this process is killed. The kernel then kills the GCS and the
 raylet, and Ray's workers follow within seconds, but the raylet's two agents outlive it. Whoever supervises
@@ -14,6 +17,7 @@ import hashlib
 import os
 import secrets
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -52,29 +56,55 @@ def environment(run_dir: Path) -> dict[str, str]:
 def running(run_dir: Path) -> Iterator[Any]:
     """A cluster and this process connected to it, as Ray's `Node`; both are ended on the way out."""
     import ray
+
+    temp_dir = _empty(temp_dir_of(run_dir))
+    try:
+        # One level down: Ray opens its directories to all users.
+        node = _start(temp_dir / "ray")
+        try:
+            ray.init(address=node.address, log_to_driver=False, configure_logging=False)
+            yield node
+        finally:
+            ray.shutdown()
+            node.kill_all_processes(check_alive=False, allow_graceful=True, wait=True)
+    finally:
+        shutil.rmtree(temp_dir, ignore_errors=True)
+
+
+def _start(temp_dir: Path) -> Any:
+    from ray import _raylet
     from ray._private.node import Node
     from ray._private.parameter import RayParams
+
+    raylet: Any = _raylet
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        agent_port = probe.getsockname()[1]
+    ports = {
+        raylet.RUNTIME_ENV_AGENT_PORT_NAME: agent_port,
+        # -1 stands for a service that is not used.
+        raylet.DASHBOARD_AGENT_LISTEN_PORT_NAME: -1,
+        raylet.METRICS_AGENT_PORT_NAME: -1,
+        raylet.METRICS_EXPORT_PORT_NAME: -1,
+    }
 
     class Bare(Node):
         def start_api_server(self, **_: object) -> None:
             self._webui_url = ""
 
-    temp_dir = _temp_dir(run_dir)
+        def start_raylet(self, *arguments: Any, **options: Any) -> None:
+            for name, port in ports.items():
+                raylet.persist_port(self._session_dir, self._node_id, name, port)
+            super().start_raylet(*arguments, **options)
+
     parameters = RayParams(
         temp_dir=str(temp_dir),
         object_store_memory=_OBJECT_STORE_BYTES,
+        runtime_env_agent_port=agent_port,
         no_monitor=True,
         include_log_monitor=False,  # type: ignore[arg-type]  # annotated as text, used as a truth value
         include_dashboard=False,
     )
-    node = Bare(parameters, head=True, shutdown_at_exit=False, spawn_reaper=True)
-    try:
-        ray.init(address=node.address, log_to_driver=False, configure_logging=False)
-        yield node
-    finally:
-        ray.shutdown()
-        node.kill_all_processes(check_alive=False, allow_graceful=True, wait=True)
-        shutil.rmtree(temp_dir, ignore_errors=True)
+    return Bare(parameters, head=True, shutdown_at_exit=False, spawn_reaper=True)
 
 
 def _write_token(run_dir: Path) -> Path:
@@ -85,13 +115,17 @@ def _write_token(run_dir: Path) -> Path:
     return path
 
 
-def _temp_dir(run_dir: Path) -> Path:
-    """An empty directory for Ray's sockets and logs, always the same one for `run_dir`.
+def temp_dir_of(run_dir: Path) -> Path:
+    """Where Ray keeps sockets and its own logs, always the same for `run_dir`.
 
-    Not below `run_dir`, because a socket's path may have 107 bytes and Ray's own part of it takes 69.
+    Not below `run_dir`, because a socket's path may have 107 bytes and Ray's own part of it takes 68.
     """
     digest = hashlib.sha256(str(run_dir.absolute()).encode()).hexdigest()
-    path = Path(tempfile.gettempdir()) / f"headend-{os.getuid()}-{digest[:12]}"
+    return Path(tempfile.gettempdir()) / f"headend-{os.getuid()}-{digest[:12]}"
+
+
+def _empty(path: Path) -> Path:
+    """Make `path` an empty directory of our own."""
     if path.exists() and (path.is_symlink() or path.stat().st_uid != os.getuid()):
         raise HeadendError(f"{path} is somebody else's.", hint="Set TMPDIR to a directory of your own.")
     shutil.rmtree(path, ignore_errors=True)

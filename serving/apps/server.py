@@ -91,6 +91,9 @@ async def _answer(config: AppsConfig, node: Any) -> int:
     server = uvicorn.Server(
         uvicorn.Config(_status(config), host="127.0.0.1", port=config.port, log_config=None, access_log=False)
     )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # The server's own handlers end it, and raise the signal once more when it has ended.
+        signal.signal(number, lambda *_: None)
     broken: list[str] = []
 
     async def watch() -> None:
