@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+import numpy as np
 import triton_python_backend_utils as pb
 
 from serving.triton.watcher import SERVING
@@ -46,6 +47,8 @@ class Model(ABC, Generic[Item]):
         config = json.loads(args["model_config"])
         parameters = {key: value["string_value"] for key, value in config.get("parameters", {}).items()}
         self.load(Path(args["model_repository"]) / args["model_version"], args, parameters)
+        for sample in config.get("model_warmup", []):
+            self._rehearse(config, sample["inputs"])
         self._serving = False
         if not config.get("model_warmup"):
             self._now_serving()
@@ -67,6 +70,22 @@ class Model(ABC, Generic[Item]):
         if not self._serving:
             self._now_serving()
         return responses
+
+    def _rehearse(self, config: dict[str, Any], inputs: dict[str, Any]) -> None:
+        """Run a warm-up before Triton does: its 2.51 may crash when a warm-up fails, not when a load does."""
+        batch = [1] if config["max_batch_size"] else []
+        tensors = [
+            pb.Tensor(
+                name,
+                np.zeros([*batch, *map(int, about["dims"])], pb.triton_string_to_numpy(about["data_type"])),
+            )
+            for name, about in inputs.items()
+        ]
+        outputs = [output["name"] for output in config["output"]]
+        request = pb.InferenceRequest(
+            model_name=config["name"], inputs=tensors, requested_output_names=outputs
+        )
+        self.infer([self.read(request)])
 
     def _answer(self, items: dict[int, Item]) -> dict[int, Any]:
         if not items:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import queue
+import shutil
 import signal
 import threading
 import time
@@ -216,6 +217,19 @@ async def test_a_model_that_fails_to_load_leaves_the_others_serving(triton: Trit
         with pytest.raises(HeadendError, match=r"broken.*model\.onnx"):
             await control.load("broken")
         assert await control.ready("scale")
+
+
+async def test_a_model_that_crashes_while_loading_leaves_the_others_serving(triton: Triton) -> None:
+    crasher = triton.repository / "crasher"
+    _garbage(triton, crasher.name)
+    (shim,) = crasher.glob("*/model.py")
+    shim.write_text("import os\n\nos.abort()\n")
+    async with Control(triton.http_port) as control:
+        with pytest.raises(HeadendError, match="did not load crasher"):
+            await control.load(crasher.name)
+        await asyncio.sleep(1)
+        assert await control.ready("scale")
+    shutil.rmtree(crasher)
 
 
 async def test_new_weights_take_over_without_a_failed_answer(
