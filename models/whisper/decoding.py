@@ -143,7 +143,7 @@ class _State:
         return result
 
     def take(self, logprobs: Floats, never: Floats) -> None:
-        """Append each row's likeliest token; `never` is minus infinity for those barred. Rows that end leave."""
+        """Append each row's likeliest token that `never` does not bar by minus infinity; ended rows leave."""
         tokens = np.argmax(logprobs + never, -1)
         chosen = logprobs[np.arange(len(tokens)), tokens]
         going = [
