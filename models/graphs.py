@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ try:
     import onnxslim
     from onnxruntime.quantization import QuantType, quantize_dynamic
     from onnxruntime.transformers.float16 import convert_float_to_float16
+    from onnxruntime.transformers.onnx_model import OnnxModel
 except ImportError as error:
     raise MissingExtraError(f"Building models ({error.name} is missing)", "build") from error
 
@@ -165,17 +165,20 @@ def convert(source: Path, out: Path, precision: Precision) -> None:
     else:
         model = onnx.load(source)
         half = convert_float_to_float16(model, keep_io_types=True, node_block_list=_kept_in_fp32(model))
-        _name_apart(half.graph.node)
+        _drop_repeated(half.graph)
+        OnnxModel(half).topological_sort()  # the converter appends its casts
         onnx.save(half, out)
+    check(out)
 
 
-def _name_apart(nodes: Sequence[Any]) -> None:
-    """Number nodes of the same name: the converter names the casts behind a node by its inputs only."""
-    seen: Counter[str] = Counter()
-    for node in nodes:
-        seen[node.name] += 1
-        if node.name and seen[node.name] > 1:
-            node.name += f"_{seen[node.name]}"
+def _drop_repeated(graph: Any) -> None:
+    """Remove casts that the converter writes again when a node it keeps takes the same tensor twice."""
+    seen: set[tuple[str, ...]] = set()
+    for node in list(graph.node):
+        key = (node.op_type, *node.input, "->", *node.output)
+        if key in seen:
+            graph.node.remove(node)
+        seen.add(key)
 
 
 def _kept_in_fp32(model: Any) -> list[str]:

@@ -253,7 +253,7 @@ def test_what_a_library_raises_is_told_and_its_traceback_kept(tiny: Callable[...
     assert "Traceback" in (state / "build" / name / "traceback.txt").read_text()
 
 
-def test_a_split_kept_in_fp32_runs_in_fp16(tmp_path: Path) -> None:
+def test_a_square_kept_in_fp32_runs_in_fp16(tmp_path: Path) -> None:
     from models import graphs
     from models.runtime import runner
 
@@ -263,15 +263,16 @@ def test_a_split_kept_in_fp32_runs_in_fp16(tmp_path: Path) -> None:
     ]
     nodes = [
         helper.make_node("Split", ["x"], ["a", "b"], axis=1, num_outputs=2, name="front/split"),
-        helper.make_node("Mul", ["a", "b"], ["y"], name="rest/mul"),
+        helper.make_node("Mul", ["a", "a"], ["c"], name="front/square"),
+        helper.make_node("Mul", ["c", "b"], ["y"], name="rest/mul"),
     ]
     model = helper.make_model(
         helper.make_graph(nodes, "split", value[:1], value[1:]),
         opset_imports=[helper.make_opsetid("", 18)],
         ir_version=9,
     )
-    helper.set_model_props(model, {graphs.KEEP_FP32: "front/"})
+    helper.set_model_props(model, {graphs.KEEP_FP32: "front/square"})
     onnx.save(model, tmp_path / "model.onnx")
     graphs.convert(tmp_path / "model.onnx", tmp_path / "half.onnx", "fp16")
     found = runner({"model": tmp_path / "half.onnx"})("model", {"x": np.full((2, 8), 3, np.float32)})
-    assert found["y"].tolist() == [[9.0] * 4] * 2
+    assert found["y"].tolist() == [[27.0] * 4] * 2
