@@ -18,8 +18,9 @@ from models.whisper.tokenizer import Tokenizer
 
 CONTEXT = 448
 """Places the decoder has."""
-MOST_TOKENS = CONTEXT // 2
-"""Of them, at most half are for the new text and half for the prompt."""
+MOST_PROMPT = CONTEXT // 2 - 1
+MOST_TEXT = CONTEXT - (1 + MOST_PROMPT) - 4
+"""Half of the places are for a prompt and the token before it, the rest for the beginning (4) and the text."""
 _LOOP_TIMES, _LOOP_TOKENS = 3, 24
 """Text that ends in the same tokens three times over, at least 24 of them, is a loop: it is cut."""
 
@@ -67,7 +68,7 @@ class Decoder:
         self.session, self.tokenizer = session, tokenizer
         self._languages = np.array(list(tokenizer.languages.values()))
         outputs = [output.name for output in session.get_outputs()]
-        self._fetched = [
+        self.fetched = [
             "logprobs",
             "alignment",
             *(name for name in outputs if name.startswith(("key_", "value_"))),
@@ -78,7 +79,7 @@ class Decoder:
         self._never[tokenizer.no_timestamps + 1 :] = -np.inf  # timestamps
         self._never_first = self._never.copy()
         self._never_first[list(first)] = -np.inf
-        self._empty = {
+        self.empty = {
             item.name: [item.shape[1], 0, item.shape[3]]
             for item in session.get_inputs()
             if item.name.startswith("past_")
@@ -113,7 +114,7 @@ class _State:
         self.frames = np.array([row.frames for row in rows], np.int64)
         self.cross = {name: _value(array) for name, array in cross.items()}
         self.past = {
-            name: _value(np.zeros((len(rows), *shape), np.float32)) for name, shape in decoder._empty.items()
+            name: _value(np.zeros((len(rows), *shape), np.float32)) for name, shape in decoder.empty.items()
         }
 
     def run(self, tokens: list[list[int]], keep: int) -> Floats:
@@ -133,7 +134,7 @@ class _State:
             **self.past,
             **self.cross,
         }
-        fetched = self.decoder._fetched
+        fetched = self.decoder.fetched
         logprobs, attention, *cache = self.decoder.session.run_with_ort_values(fetched, feeds)
         self.past = {f"past_{name}": value for name, value in zip(fetched[2:], cache, strict=True)}
         weights = attention.numpy()
@@ -170,7 +171,7 @@ class _State:
             cut = len(row.tokens) - repeated
             del row.tokens[cut:], row.logprobs[cut:]
             return False
-        return len(row.tokens) < MOST_TOKENS
+        return len(row.tokens) < MOST_TEXT
 
 
 def loop(tokens: Sequence[int]) -> int:

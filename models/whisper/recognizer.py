@@ -16,7 +16,7 @@ import onnxruntime as ort
 
 from models.errors import UsageError
 from models.whisper.config import read_config
-from models.whisper.decoding import MOST_TOKENS, Decoder, Row
+from models.whisper.decoding import MOST_PROMPT, Decoder, Row
 from models.whisper.mel import RATE, STEP
 from models.whisper.tokenizer import Tokenizer
 from models.whisper.words import Word, align
@@ -111,7 +111,7 @@ class Recognizer:
         if not np.isfinite(segment).all():
             raise UsageError("a segment has samples that are not finite")
         tokens = self._tokenizer.encode(f" {prompt.strip()}") if prompt and prompt.strip() else []
-        return Row(tokens[-(MOST_TOKENS - 1) :], self._tokenizer.language(language) if language else None)
+        return Row(tokens[-MOST_PROMPT:], self._tokenizer.language(language) if language else None)
 
     def _encode(self, segment: Floats, padding: float) -> dict[str, Floats]:
         length = min(len(segment) + int(padding * RATE), LONGEST_S * RATE)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.errors import IntegrityError, UsageError
-from models.whisper.decoding import MOST_TOKENS, loop
+from models.whisper.decoding import MOST_TEXT, loop
 from models.whisper.recognizer import LONGEST_S, RATE, Recognition, Recognizer
 
 
@@ -96,7 +96,7 @@ def test_a_loop_is_found_and_cut_to_what_was_said_once(head: list[int], unit: li
     assert len(tokens) - repeated < len(tokens) - len(unit)
 
 
-@given(st.lists(st.integers(0, 10**6), max_size=MOST_TOKENS, unique=True))
+@given(st.lists(st.integers(0, 10**6), max_size=MOST_TEXT, unique=True))
 @settings(deadline=None)
 def test_text_that_repeats_nothing_is_no_loop(tokens: list[int]) -> None:
     assert loop(tokens) == 0
