@@ -31,6 +31,8 @@ Progress = Callable[[str], None]
 
 _LOOK_EVERY_S = 0.2
 _SUPERVISOR_START_S = 60.0
+_STUCK_S = 20.0
+"""A front door is ready some probes after what it leads to."""
 _CALM = {State.STARTING, State.READY, State.STOPPED}
 _COMING = {State.STARTING, State.RESTARTING}
 
@@ -152,12 +154,17 @@ def wait_ready(directories: Iterable[SiteDirectory], tell: Progress) -> None:
     """
     waiting = list(directories)
     news = _News(tell)
+    stuck_since: dict[str, float] = {}
     while waiting:
         for directory in list(waiting):
             state = _living(directory)
             news.of(state)
-            if (part := _given_up(state)) is not None:
-                raise _not_ready(directory, part)
+            if (part := _stuck(state)) is None:
+                stuck_since.pop(directory.site, None)
+            else:
+                since = stuck_since.setdefault(directory.site, time.monotonic())
+                if part.state is State.FAILED or time.monotonic() - since > _STUCK_S:
+                    raise _not_ready(directory, part)
             if state.parts and state.state is State.READY:
                 waiting.remove(directory)
         time.sleep(_LOOK_EVERY_S)
@@ -174,8 +181,8 @@ def watch(directories: Iterable[SiteDirectory], tell: Progress) -> None:
         time.sleep(_LOOK_EVERY_S)
 
 
-def _given_up(state: SiteState) -> PartState | None:
-    """The part that keeps the site from becoming ready; what waits for another part is not given up."""
+def _stuck(state: SiteState) -> PartState | None:
+    """The part that keeps the site from becoming ready, unless it waits for one that is still coming."""
     found = {part.state: part for part in state.parts}
     if State.FAILED in found:
         return found[State.FAILED]
