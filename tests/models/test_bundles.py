@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import stat
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -169,3 +170,19 @@ def test_recorded_inputs_travel_with_the_sources_answers(built: Built) -> None:
     assert item.case.inputs["x"].shape == (3, 16)
     assert item.expected["y"].shape == (3, 4)
     assert item.expected["y"].sum() == pytest.approx(3)
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
+def test_keys_made_with_openssl_sign_and_are_trusted(state: Path) -> None:
+    keys = state / "keys"
+    (keys / "trusted").mkdir(parents=True)
+    private, public = keys / "signing.pem", keys / "trusted" / "fleet.pub"
+    subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519", "-out", private], check=True)
+    subprocess.run(["openssl", "pkey", "-in", private, "-pubout", "-out", public], check=True)
+    signer = signing.load_signer()
+    signature = signer.sign(b"data")
+    private.unlink()
+    trust = signing.load_trust()
+    assert trust.verify(b"data", signature, "test") == signer.key_id
+    with pytest.raises(IntegrityError):
+        trust.verify(b"date", signature, "test")
