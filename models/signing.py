@@ -1,9 +1,9 @@
 """Who made a bundle: Ed25519 (RFC 8032) signatures of its manifest, and the keys this machine trusts.
 
-`$HEADEND_HOME/keys/signing.pem` signs when it is there; otherwise a development key is made on first use. Every
-public key in `keys/trusted/*.pub` (PEM) is trusted. The development key proves only that bytes did not change
-since this machine signed them; a fleet makes a key of its own, keeps the private half where it builds and gives
-the public half to every site:
+`$HEADEND_HOME/keys/signing.pem` signs when it is there; otherwise a development key is made on first use.
+Every public key in `keys/trusted/*.pub` (PEM) is trusted. The development key proves only that bytes did not
+change since this machine signed them; a fleet makes a key of its own, keeps the private half where it builds
+and gives the public half to every site:
 
     openssl genpkey -algorithm ed25519 -out $HEADEND_HOME/keys/signing.pem
     openssl pkey -in $HEADEND_HOME/keys/signing.pem -pubout -out NAME.pub   # into keys/trusted/ of every site
