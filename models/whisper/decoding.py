@@ -20,7 +20,7 @@ CONTEXT = 448
 """Places the decoder has."""
 MOST_PROMPT = CONTEXT // 2 - 1
 MOST_TEXT = CONTEXT - (1 + MOST_PROMPT) - 4
-"""Half of the places are for a prompt and the token before it, the rest for the beginning (4) and the text."""
+"""Half of the places are for a prompt and the token before it, the rest for the beginning (4) and text."""
 _LOOP_TIMES, _LOOP_TOKENS = 3, 24
 """Text that ends in the same tokens three times over, at least 24 of them, is a loop: it is cut."""
 

@@ -35,8 +35,8 @@ def log_mel(net: Network, audio: Value) -> Value:
     # Three dimensions throughout: with one channel in, the convolution is a matrix product over the windows.
     spectrum = op.Conv(padded, net.constant("fourier", fourier()), strides=[STEP])
     frames = op.Slice(spectrum, [0], [-1], [2])  # the reference drops the last frame
-    real, imaginary = op.Split(frames, [_BINS, _BINS], axis=1, _outputs=2)
-    power = op.Add(op.Mul(real, real), op.Mul(imaginary, imaginary))
+    parts = op.Reshape(frames, [0, 2, _BINS, -1])
+    power = op.ReduceSumSquare(parts, [1], keepdims=0)
     # A convolution of width 1, not a MatMul: a quantiser of MatMuls must not touch powers that span 1e10.
     mel = op.Conv(power, net.constant("filters", filters()[:, :, None]))
     log = op.Mul(op.Log(op.Max(mel, 1e-10)), 1 / math.log(10))
