@@ -27,11 +27,11 @@ FRAME = 2 * STEP
 PADDING_S = 3.0
 """Seconds of silence put after a segment.
 
-Whisper was trained on sound padded to 30 s. Most of that work can be saved, but with too little silence it does
-not know when to end and starts over. Character error rates (int8) on the card's clips, as they are, slowed and
-sped up (0.85 to 1.2), with noise (20 and 8 dB), with silence around them, and joined, 28 in all: 6.7% padded to
-30 s; 5.8% with 5 s, 7.0% with 4 s and 6.2% with 3 s, which took 0.4 times the CPU time; 28% with 2 s, where two
-clips looped. What looks wrong is heard again, padded to 30 s.
+Whisper was trained on sound padded to 30 s. Most of that work can be saved, but with too little silence
+it does not know when to end and starts over. Character error rates (int8) on the card's clips, as they
+are, slowed and sped up (0.85 to 1.2), with noise (20 and 8 dB), with silence around them, and joined, 28
+in all: 6.7% padded to 30 s; 5.8% with 5 s, 7.0% with 4 s and 6.2% with 3 s, which took 0.4 times the CPU
+time; 28% with 2 s, where two clips looped. What looks wrong is heard again, padded to 30 s.
 """
 NO_SPEECH, UNLIKELY, REPETITIVE = 0.6, -1.0, 2.4
 """Limits of `whisper/transcribe.py`: no-speech probability, mean log probability, compression ratio."""
