@@ -11,11 +11,11 @@ from fastapi import FastAPI, Request
 from starlette.types import Receive
 
 from serving.apps import errors
-from serving.apps.config import ALIASES, AppsConfig
+from serving.apps.config import AppsConfig
 from serving.apps.errors import UnknownModelError
 from serving.apps.limits import BodyLimit, ConcurrencyLimit
 from serving.apps.models_client import HOP_HEADER, ModelsClient
-from serving.fleet import AppName
+from serving.fleet import ALIASES, AppName
 
 _T = TypeVar("_T")
 

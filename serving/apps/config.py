@@ -9,9 +9,6 @@ from typing import Self
 from models.schema import Declaration
 from serving.fleet import AppName, AppUse, Fleet, HostPort, Limits
 
-ALIASES: Mapping[str, AppName] = {"whisper-1": "subtitles", "omni-moderation-latest": "review"}
-"""OpenAI's own names for what an app does, so that existing code runs."""
-
 
 class AppConfig(AppUse):
     """One app at this site."""
@@ -30,6 +27,8 @@ class AppsConfig(Declaration):
     """Logs and the cluster's token."""
     front_door: HostPort
     """Where apps call models."""
+    store: str | None = None
+    """The fleet's bundle store: apps take files beside the graphs (labels) from there."""
     models: list[str] = []
     """Cards served in the fleet, for `GET /v1/models`."""
     limits: Limits = Limits()
@@ -45,6 +44,7 @@ class AppsConfig(Declaration):
             port=port,
             run_dir=run_dir,
             front_door=fleet.sites[site].front_door,
+            store=fleet.store,
             models=sorted(fleet.models),
             limits=fleet.limits,
             apps={

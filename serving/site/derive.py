@@ -57,7 +57,8 @@ def digests(fleet: Fleet, site: str, bundles: Mapping[str, str], ports: Mapping[
         ],
         APPS: [
             {name: declared["apps"][name] for name in fleet.apps_at(site)},
-            sorted(declared["models"]),
+            # All of them: an app may read files of any bundle (the recogniser's labels).
+            [declared["store"], sorted(declared["models"]), sorted(bundles.items())],
             declared["limits"],
             declared["sites"][site]["front_door"],
         ],

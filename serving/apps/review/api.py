@@ -34,7 +34,7 @@ def create_app(config: AppsConfig) -> FastAPI:
     """
     app = new_app("review", config)
     reviewer = Reviewer(
-        labels=open_store().fetch(RECOGNISER).file("labels.txt"),
+        labels=open_store(config.store).fetch(RECOGNISER).file("labels.txt"),
         policy=PolicyFile(config.apps["review"].policy or PACKAGED),
     )
 

@@ -17,7 +17,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from pydantic import BaseModel, Field
 
 from serving.apps.application import hop, models, new_app, while_connected
-from serving.apps.config import ALIASES, AppsConfig
+from serving.apps.config import AppsConfig
 from serving.apps.errors import AppError, UnknownModelError
 from serving.apps.models_client import ModelsClient
 from serving.apps.subtitles import verbose
@@ -27,6 +27,7 @@ from serving.apps.subtitles.languages import code_of
 from serving.apps.subtitles.recognition import MODEL, Options, Recognition
 from serving.apps.subtitles.text import Script
 from serving.apps.subtitles.transcript import Segment, Transcript, joint
+from serving.fleet import ALIASES
 
 APP: Literal["subtitles"] = "subtitles"
 _MODELS = [APP, MODEL, *(alias for alias, app in ALIASES.items() if app == APP)]
