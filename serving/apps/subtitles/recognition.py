@@ -112,10 +112,12 @@ class Recognition:
         return asyncio.create_task(self._recognise(start, sound))
 
     async def _recognise(self, start: float, sound: Floats) -> Segment:
-        inputs = {"audio": sound[None]}
-        for name, value in (("language", self._language), ("prompt", self._options.prompt)):
-            if value:
-                inputs[name] = np.array([[value]], np.object_)
+        inputs = {
+            "audio": sound[None],
+            # Always both: Triton joins only requests that have the same inputs.
+            "language": np.array([[self._language or ""]], np.object_),
+            "prompt": np.array([[self._options.prompt]], np.object_),
+        }
         answer = await self._client.infer(MODEL, inputs, hop=self._hop, timeout_s=_TIMEOUT_S)
         language = answer["language"].item().decode()
         unsure = answer["avg_logprob"].item(), answer["no_speech_probability"].item()
