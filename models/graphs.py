@@ -162,6 +162,11 @@ def convert(source: Path, out: Path, precision: Precision) -> None:
             )
         finally:
             logging.disable(logging.NOTSET)
+        if not any(node.op_type == "MatMulInteger" for node in onnx.load(out).graph.node):
+            raise BuildError(
+                f"{source.name}: int8 changes nothing: the graph has no MatMul with constant weights.",
+                hint="Leave int8 out of the card's precisions.",
+            )
     else:
         model = onnx.load(source)
         half = convert_float_to_float16(model, keep_io_types=True, node_block_list=_kept_in_fp32(model))

@@ -253,7 +253,7 @@ def test_what_a_library_raises_is_told_and_its_traceback_kept(tiny: Callable[...
     assert "Traceback" in (state / "build" / name / "traceback.txt").read_text()
 
 
-def test_a_square_kept_in_fp32_runs_in_fp16(tmp_path: Path) -> None:
+def test_a_graph_without_weights_runs_in_fp16_and_has_no_int8(tmp_path: Path) -> None:
     from models import graphs
     from models.runtime import runner
 
@@ -274,5 +274,7 @@ def test_a_square_kept_in_fp32_runs_in_fp16(tmp_path: Path) -> None:
     helper.set_model_props(model, {graphs.KEEP_FP32: "front/square"})
     onnx.save(model, tmp_path / "model.onnx")
     graphs.convert(tmp_path / "model.onnx", tmp_path / "half.onnx", "fp16")
+    with pytest.raises(BuildError, match="int8 changes nothing"):
+        graphs.convert(tmp_path / "model.onnx", tmp_path / "small.onnx", "int8")
     found = runner({"model": tmp_path / "half.onnx"})("model", {"x": np.full((2, 8), 3, np.float32)})
     assert found["y"].tolist() == [[27.0] * 4] * 2
