@@ -20,7 +20,7 @@ from serving.fleet import Fleet, demo_fleet
 from serving.site import lifecycle, logs, show
 from serving.site.plan import make_plan
 from serving.site.spec import SiteDirectory
-from serving.site.status import running_fleet, status_of
+from serving.site.status import running_fleet, running_sites, status_of
 
 app = typer.Typer(
     name="headend",
@@ -124,8 +124,8 @@ def status(file: AnyFleet = None, site: OneSite = None, as_json: AsJson = False)
 def down(file: AnyFleet = None, site: OneSite = None, as_json: AsJson = False) -> None:
     """End the sites; Ctrl-C does not wait for what still works."""
     fleet = _known(file)
-    directories = [SiteDirectory(fleet.fleet, name) for name in _sites(fleet, site)]
-    asked = _end(directories)
+    names = dict.fromkeys([*_sites(fleet, site), *([] if site else running_sites(fleet.fleet))])
+    asked = _end([SiteDirectory(fleet.fleet, name) for name in names])
     if as_json:
         print_json({"stopped": [directory.site for directory in asked]})
     elif not asked:

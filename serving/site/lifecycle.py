@@ -60,6 +60,9 @@ def up(
         tell(f"verifying {len(plan.bundles)} bundles")
         bundles = {name: store.fetch(name, digest) for name, digest in plan.bundles.items()}
         remember(fleet)
+        retired = [SiteDirectory(fleet.fleet, name) for name in plan.retire]
+        ask_to_end(retired)
+        wait_ended(retired, tell)
         for site in plan.sites:
             directory = SiteDirectory(fleet.fleet, site.site)
             directory.create()
@@ -243,6 +246,17 @@ def wait_ended(directories: Iterable[SiteDirectory], tell: Progress) -> None:
         was_up = directory.supervised()
         while directory.supervised():
             time.sleep(_LOOK_EVERY_S)
-        left = process.sweep(str(directory.path))
-        if was_up or left:
+        if was_up | _clean(directory):
             tell(f"{directory.site}: stopped")
+
+
+def _clean(directory: SiteDirectory) -> bool:
+    """Remove what a killed supervisor left; whether a process was among it."""
+    spec = directory.read_spec()
+    if spec is None:
+        return False
+    with directory.hold():
+        left = process.sweep(str(directory.path))
+        for part in spec.parts:
+            process.clean_shared_memory(part.shm_prefix)
+    return bool(left)

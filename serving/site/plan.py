@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from models.store import open_store
 from serving.fleet import Fleet
 from serving.site import derive, ports
 from serving.site.machine import State
 from serving.site.spec import SiteDirectory, SiteState
+from serving.site.status import running_sites
 
 
 @dataclass(frozen=True)
@@ -43,12 +44,14 @@ class FleetPlan:
     """Models without a bundle in the store."""
     bundles: Mapping[str, str]
     """Model to digest of the bundle that would be served."""
-    sites: tuple[SitePlan, ...] = field(default=())
+    sites: tuple[SitePlan, ...]
+    retire: tuple[str, ...]
+    """Sites that run and are not declared any more."""
 
     @property
     def changes(self) -> bool:
         """Whether anything would change."""
-        return bool(self.build) or any(site.changes for site in self.sites)
+        return bool(self.build or self.retire) or any(site.changes for site in self.sites)
 
 
 def make_plan(fleet: Fleet, sites: Iterable[str]) -> FleetPlan:
@@ -71,6 +74,7 @@ def make_plan(fleet: Fleet, sites: Iterable[str]) -> FleetPlan:
         build=tuple(model for model in wanted if model not in bundles),
         bundles=bundles,
         sites=tuple(_site_plans(fleet, sites, bundles)),
+        retire=tuple(name for name in running_sites(fleet.fleet) if name not in fleet.sites),
     )
 
 

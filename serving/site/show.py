@@ -26,6 +26,8 @@ def plan(console: Console, found: FleetPlan) -> None:
     """Print what would change."""
     if found.build:
         console.print(f"[yellow]to build first[/]: headend models build {' '.join(found.build)}")
+    for name in found.retire:
+        console.print(f"[bold]site {name}[/]\n  [red]stop    [/] all of it: it is not declared any more")
     for site in found.sites:
         console.print(f"[bold]site {site.site}[/]" + ("" if site.changes else ": nothing to change"))
         for verb, colour, what in _lines(site):

@@ -97,13 +97,16 @@ def running_fleet() -> Fleet:
 
     Raises `UsageError` when several fleets run here.
     """
-    paths = sorted((home() / "fleets").glob("*/*/spec.json"))
-    running = {path.parent.parent for path in paths if _supervised(path.parent.parent.name, path.parent.name)}
+    names = sorted(path.parent.parent.name for path in (home() / "fleets").glob("*/*/spec.json"))
+    running = [name for name in dict.fromkeys(names) if running_sites(name)]
     if len(running) > 1:
-        names = ", ".join(sorted(path.name for path in running))
-        raise UsageError(f"Several fleets run here: {names}.", hint="Name the one you mean: -f fleet.yaml")
-    return Fleet.load(running.pop() / "fleet.json") if running else demo_fleet()
+        raise UsageError(
+            f"Several fleets run here: {', '.join(running)}.", hint="Name the one you mean: -f fleet.yaml"
+        )
+    return Fleet.load(home() / "fleets" / running[0] / "fleet.json") if running else demo_fleet()
 
 
-def _supervised(fleet: str, site: str) -> bool:
-    return SiteDirectory(fleet, site).supervised()
+def running_sites(fleet: str) -> list[str]:
+    """Names of the fleet's sites that have a living supervisor here, declared still or not."""
+    paths = sorted((home() / "fleets" / fleet).glob("*/spec.json"))
+    return [path.parent.name for path in paths if SiteDirectory(fleet, path.parent.name).supervised()]

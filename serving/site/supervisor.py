@@ -51,6 +51,7 @@ class _Part:
 
     def begin(self) -> None:
         """Start it and take care of it from now on."""
+        process.clean_shared_memory(self.spec.shm_prefix)  # a supervisor killed before may have left some
         self._enter(machine.start(self.condition, time.monotonic()))
         self._care = asyncio.create_task(self._take_care(), name=f"part {self.spec.name}")
 

@@ -19,7 +19,7 @@ import psutil
 import pytest
 import tritonclient.http as triton_http
 import yaml
-from conftest import HEADEND, TEST_HOME, headend, processes_of, until
+from conftest import HEADEND, TEST_HOME, RunningFleet, headend, processes_of, until
 
 pytestmark = pytest.mark.e2e
 
@@ -332,6 +332,13 @@ def test_one_site_goes_down_and_the_other_stays(small):
     assert status["sites"]["one"]["state"] == "stopped"
     assert status["sites"]["two"]["state"] == "ready"
     assert headend("status", "--site", "two", "-f", fleet.file).returncode == 0
+    two = RunningFleet(fleet.name, dict(fleet.declaration), fleet.folder)
+    fleet.declaration = {**fleet.declaration, "sites": {"one": fleet.declaration["sites"]["one"]}}
+    fleet.write()
+    assert json.loads(headend("plan", "-f", fleet.file, "--json").stdout)["retire"] == ["two"]
+    headend("up", "-f", fleet.file, "--detach")
+    assert ports_answer(fleet, "one")
+    assert not ports_answer(two, "two")
 
 
 def test_two_ups_at_once_do_not_meet(small):
