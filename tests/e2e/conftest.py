@@ -29,6 +29,13 @@ HEADEND = Path(sys.executable).with_name("headend")
 TEST_HOME = Path(os.environ.get("HEADEND_TEST_HOME") or Path(__file__).parents[2] / "build" / "test-home")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The first test that needs bundles may have to wait for them to be built."""
+    for item in items:
+        if {"bundles", "small_bundles"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.timeout(3600))
+
+
 def until(condition: Callable[[], Any], what: str, seconds: float = 120) -> Any:
     """The first true value of `condition`."""
     deadline = time.monotonic() + seconds
