@@ -19,7 +19,7 @@ import psutil
 import pytest
 import tritonclient.http as triton_http
 import yaml
-from conftest import HEADEND, TEST_HOME, RunningFleet, headend, processes_of, until
+from fleet_process import HEADEND, TEST_HOME, RunningFleet, headend, processes_of, until
 
 pytestmark = pytest.mark.e2e
 
