@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 
-from models import bundle, by_hand, gate, generated, graphs, metric, parity, recorded, sources
+from models import bundle, by_hand, gate, generated, graphs, metric, parity, precisions, recorded, sources
 from models.bundle import is_sound, open_bundle, write_bundle
 from models.card import BASE, Card, Precision
 from models.catalog_index import card_directory, load_card
@@ -139,14 +139,14 @@ class _Build:
                     say(f"{graph} {precision}", None)
                     target = out / "graphs" / precision / f"{graph}.onnx"
                     target.parent.mkdir(parents=True, exist_ok=True)
-                    graphs.convert(self.chain.output("simplify") / f"{graph}.onnx", target, precision)
+                    precisions.convert(self.chain.output("simplify") / f"{graph}.onnx", target, precision)
             (out / "files").mkdir()
             for name in self.card.files:
                 shutil.copyfile(self.chain.output("export") / name, out / "files" / name)
             sizes = {p: _size(out / "graphs" / p) for p in self.precisions}
             return ", ".join(f"{precision} {size / 1e6:.1f} MB" for precision, size in sizes.items())
 
-        inputs = [self.precisions, list(self.card.files), _code(graphs), _tools("onnx", "onnxruntime")]
+        inputs = [self.precisions, list(self.card.files), _code(precisions), _tools("onnx", "onnxruntime")]
         return Step("variants", ("export", "simplify"), inputs, run)
 
     @property

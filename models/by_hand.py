@@ -8,7 +8,7 @@ _SCRIPT = '''\
 import shutil
 from pathlib import Path
 
-from models import gate, graphs, sources
+from models import gate, graphs, precisions, sources
 from models.catalog_index import load_card
 from models.recipes import CardRecipe
 
@@ -26,7 +26,7 @@ for graph, file in card.graphs.items():
     for precision in sorted({{"fp32", *card.precisions}}):
         target = variants / "graphs" / precision / f"{{graph}}.onnx"
         target.parent.mkdir(parents=True, exist_ok=True)
-        graphs.convert(slim / f"{{graph}}.onnx", target, precision)
+        precisions.convert(slim / f"{{graph}}.onnx", target, precision)
 for name in card.files:
     shutil.copyfile(exported / name, variants / "files" / name)
 print(gate.prove(card, recipe, source, exported, variants, parity, print))

@@ -1,25 +1,20 @@
-"""What is done to an ONNX graph on its way into a bundle: check, simplify, and convert to a precision.
+"""What is done to every ONNX graph on its way into a bundle: check, compare with the card, simplify.
 
 Needs the extra `build`. Every function is deterministic: the same file in, the same bytes out.
 """
 
 from __future__ import annotations
 
-import logging
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from models.card import Card, Precision, Tensor
+from models.card import Card, Tensor
 from models.errors import BuildError, MissingExtraError
 
 try:
     import onnx
     import onnxslim
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-    from onnxruntime.transformers.float16 import convert_float_to_float16
-    from onnxruntime.transformers.onnx_model import OnnxModel
 except ImportError as error:
     raise MissingExtraError(f"Building models ({error.name} is missing)", "build") from error
 
@@ -136,58 +131,3 @@ def simplify(source: Path, out: Path) -> str:
     slim = onnxslim.slim(model)
     onnx.save(slim, out)
     return f"{before} to {len(slim.graph.node)} nodes"
-
-
-def convert(source: Path, out: Path, precision: Precision) -> None:
-    """Write one precision variant; inputs and outputs keep their dtypes.
-
-    fp16 is for GPUs; a graph's metadata may name nodes that stay in fp32 (`KEEP_FP32`). int8 is for CPUs:
-    dynamic quantisation of MatMul, weights signed with a scale per channel. Weights take 7 of the 8 bits: on
-    CPUs without VNNI the 8-bit product of two neighbours saturates in 16 bits, and a bundle has to answer the
-    same everywhere it was proven for.
-    """
-    if precision == "fp32":
-        shutil.copyfile(source, out)
-    elif precision == "int8":
-        logging.disable(logging.WARNING)  # it advises, by the root logger, a clean-up that was done already
-        try:
-            quantize_dynamic(
-                source,
-                out,
-                op_types_to_quantize=["MatMul"],
-                per_channel=True,
-                reduce_range=True,
-                weight_type=QuantType.QInt8,
-                extra_options={"MatMulConstBOnly": True},
-            )
-        finally:
-            logging.disable(logging.NOTSET)
-        if not any(node.op_type == "MatMulInteger" for node in onnx.load(out).graph.node):
-            raise BuildError(
-                f"{source.name}: int8 changes nothing: the graph has no MatMul with constant weights.",
-                hint="Leave int8 out of the card's precisions.",
-            )
-    else:
-        model = onnx.load(source)
-        half = convert_float_to_float16(model, keep_io_types=True, node_block_list=_kept_in_fp32(model))
-        _drop_repeated(half.graph)
-        OnnxModel(half).topological_sort()  # the converter appends its casts
-        onnx.save(half, out)
-    check(out)
-
-
-def _drop_repeated(graph: Any) -> None:
-    """Remove casts that the converter writes again when a node it keeps takes the same tensor twice."""
-    seen: set[tuple[str, ...]] = set()
-    for node in list(graph.node):
-        key = (node.op_type, *node.input, "->", *node.output)
-        if key in seen:
-            graph.node.remove(node)
-        seen.add(key)
-
-
-def _kept_in_fp32(model: Any) -> list[str]:
-    """Nodes that the graph's author wants in fp32 whatever the precision."""
-    metadata = {item.key: item.value for item in model.metadata_props}
-    prefixes = tuple(filter(None, metadata.get(KEEP_FP32, "").split(",")))
-    return [node.name for node in model.graph.node if prefixes and node.name.startswith(prefixes)]

@@ -17,12 +17,13 @@ import pytest
 from conftest import write_model
 from onnx import TensorProto, helper
 
-from models import files
+from models import files, graphs, precisions
 from models.build import Built, build
 from models.bundle import open_bundle
 from models.catalog_index import load_card
 from models.errors import BuildError, HeadendError, IntegrityError
 from models.parity import ParityError
+from models.runtime import runner
 from models.steps import Event
 from models.store import open_store
 
@@ -190,8 +191,6 @@ def test_what_is_not_onnx_is_refused(tiny: Callable[..., str], state: Path, tmp_
 
 
 def test_shapes_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
-    from models import graphs
-
     path = write_model(tmp_path / "model.onnx")
     model = onnx.load(path)
     model.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 5]))
@@ -231,15 +230,13 @@ def test_int8_is_smaller_and_fp16_keeps_its_inputs_and_outputs(built: Built) -> 
 
 
 def test_nodes_that_a_graph_keeps_in_fp32_stay_so(tmp_path: Path) -> None:
-    from models import graphs
-
     path = write_model(tmp_path / "model.onnx")
     model = onnx.load(path)
     for number, node in enumerate(model.graph.node):
         node.name = f"{'front' if number == 0 else 'rest'}/{number}"
-    helper.set_model_props(model, {graphs.KEEP_FP32: "front/"})
+    helper.set_model_props(model, {precisions.KEEP_FP32: "front/"})
     onnx.save(model, path)
-    graphs.convert(path, tmp_path / "half.onnx", "fp16")
+    precisions.convert(path, tmp_path / "half.onnx", "fp16")
     weights = {item.name: item.data_type for item in onnx.load(tmp_path / "half.onnx").graph.initializer}
     assert weights == {"w1": TensorProto.FLOAT, "w2": TensorProto.FLOAT16}
 
@@ -253,28 +250,28 @@ def test_what_a_library_raises_is_told_and_its_traceback_kept(tiny: Callable[...
     assert "Traceback" in (state / "build" / name / "traceback.txt").read_text()
 
 
-def test_a_graph_without_weights_runs_in_fp16_and_has_no_int8(tmp_path: Path) -> None:
-    from models import graphs
-    from models.runtime import runner
-
+def test_between_nodes_kept_in_fp32_nothing_is_rounded(tmp_path: Path) -> None:
     value = [
         helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", size])
         for name, size in (("x", 8), ("y", 4))
     ]
     nodes = [
-        helper.make_node("Split", ["x"], ["a", "b"], axis=1, num_outputs=2, name="front/split"),
-        helper.make_node("Mul", ["a", "a"], ["c"], name="front/square"),
-        helper.make_node("Mul", ["c", "b"], ["y"], name="rest/mul"),
+        helper.make_node("Split", ["x"], ["a", "b"], axis=1, num_outputs=2, name="rest/split"),
+        helper.make_node("Mul", ["a", "a"], ["square"], name="front/square"),  # 90,000: fp16 ends at 65,504
+        helper.make_node("Sqrt", ["square"], ["root"], name="front/root"),
+        helper.make_node("Add", ["root", "b"], ["y"], name="rest/add"),
     ]
     model = helper.make_model(
-        helper.make_graph(nodes, "split", value[:1], value[1:]),
+        helper.make_graph(nodes, "kept", value[:1], value[1:]),
         opset_imports=[helper.make_opsetid("", 18)],
         ir_version=9,
     )
-    helper.set_model_props(model, {graphs.KEEP_FP32: "front/square"})
+    helper.set_model_props(model, {precisions.KEEP_FP32: "front/"})
     onnx.save(model, tmp_path / "model.onnx")
-    graphs.convert(tmp_path / "model.onnx", tmp_path / "half.onnx", "fp16")
     with pytest.raises(BuildError, match="int8 changes nothing"):
-        graphs.convert(tmp_path / "model.onnx", tmp_path / "small.onnx", "int8")
-    found = runner({"model": tmp_path / "half.onnx"})("model", {"x": np.full((2, 8), 3, np.float32)})
-    assert found["y"].tolist() == [[27.0] * 4] * 2
+        precisions.convert(tmp_path / "model.onnx", tmp_path / "small.onnx", "int8")
+    precisions.convert(tmp_path / "model.onnx", tmp_path / "half.onnx", "fp16")
+    casts = [node for node in onnx.load(tmp_path / "half.onnx").graph.node if node.op_type == "Cast"]
+    assert len(casts) == 4  # into the graph, into the kept part, out of it, out of the graph
+    found = runner({"model": tmp_path / "half.onnx"})("model", {"x": np.full((2, 8), 300, np.float32)})
+    assert found["y"].tolist() == [[600.0] * 4] * 2
