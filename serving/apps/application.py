@@ -13,6 +13,7 @@ from starlette.types import Receive
 from serving.apps import errors
 from serving.apps.config import AppsConfig
 from serving.apps.errors import UnknownModelError
+from serving.apps.label import GeneratedLabel
 from serving.apps.limits import BodyLimit, ConcurrencyLimit
 from serving.apps.models_client import HOP_HEADER, ModelsClient
 from serving.fleet import ALIASES, AppName
@@ -34,6 +35,7 @@ def new_app(name: AppName, config: AppsConfig) -> FastAPI:
     use = config.apps[name]
     app.add_middleware(ConcurrencyLimit, concurrency=use.concurrency, queue=use.queue)
     app.add_middleware(BodyLimit, most=config.limits.body_mib << 20)
+    app.add_middleware(GeneratedLabel, name=name)
 
     @app.get(f"/-/ready/{name}", include_in_schema=False)
     async def ready() -> dict[str, str]:

@@ -136,6 +136,7 @@ def test_it_answers_on_the_loopback_interface_only(part: Part) -> None:
 def test_bad_input_and_missing_models_are_told_apart(part: Part) -> None:
     bad = part.transcribe(b"not media")
     assert (bad.status_code, bad.json()["error"]["code"]) == (400, "invalid_file")
+    assert bad.headers["x-headend-generated-by"] == "headend/subtitles"
     unanswered = part.transcribe(media("wav", "pcm_s16le"))
     assert (unanswered.status_code, unanswered.json()["error"]["code"]) == (503, "model_unavailable")
 
