@@ -68,7 +68,8 @@ def _pieces(file: BinaryIO) -> Iterator[Floats]:
     with _open(file) as container:
         stream = _audio_stream(container)
         begin = (container.start_time or 0) / av.time_base
-        resampler = av.AudioResampler(format="flt", layout="mono", rate=RATE)
+        # Second by second: a codec's own frames are so short that handling them costs more than decoding.
+        resampler = av.AudioResampler(format="flt", layout="mono", rate=RATE, frame_size=RATE)
         clock = _Clock(begin)
         for frame in _frames(container, stream):
             silence = clock.silence_before(frame)
