@@ -81,7 +81,7 @@ def create_app(config: AppsConfig) -> FastAPI:
         fields.check()
         recognition = Recognition(client, fields.file.file, fields.options(), hopped)
         if fields.stream:
-            return await _stream(recognition)
+            return await while_connected(request, _stream(recognition))
         transcript = await while_connected(request, _gather(recognition))
         return await _answer(transcript, fields)
 

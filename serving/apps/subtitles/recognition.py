@@ -74,6 +74,7 @@ class Recognition:
         finally:
             for task in pending:
                 task.cancel()
+            await asyncio.gather(*pending, return_exceptions=True)
 
     async def _detect(self, found: list[tuple[float, Floats]], pending: deque[asyncio.Task[Segment]]) -> None:
         """Hear the longest segment first, the rest in its language: short ones are easily mistaken."""
