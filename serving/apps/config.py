@@ -24,7 +24,7 @@ class AppsConfig(Declaration):
     port: int
     """The part's own: `/-/ready` answers 200 when every app does, `/-/alive` while no restart is needed."""
     run_dir: Path
-    """Logs and the cluster's token."""
+    """Private to the part: the cluster's token."""
     front_door: HostPort
     """Where apps call models."""
     store: str | None = None

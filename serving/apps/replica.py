@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import logging
 import socket
+from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -19,6 +21,8 @@ from ray import serve
 
 from serving.apps.config import AppsConfig
 from serving.fleet import AppName
+
+_log = logging.getLogger(__name__)
 
 _FACTORIES: dict[AppName, str] = {
     "subtitles": "serving.apps.subtitles.api",
@@ -35,8 +39,12 @@ def create_app(name: AppName, config: AppsConfig) -> FastAPI:
 class Replica:
     """The actor. Ready when it listens."""
 
-    async def __init__(self, name: AppName, config_json: str) -> None:  # type: ignore[misc]  # Serve awaits it
+    async def __init__(  # type: ignore[misc]  # Serve awaits it
+        self, name: AppName, config_json: str, log: Path | None
+    ) -> None:
         config = AppsConfig.model_validate_json(config_json)
+        if log:
+            _log_to(log, name)
         listener = _listen(config.apps[name].port)
         self._server = uvicorn.Server(
             uvicorn.Config(create_app(name, config), log_config=None, access_log=False, lifespan="on")
@@ -46,6 +54,7 @@ class Replica:
             if self._serving.done():
                 raise RuntimeError(f"app `{name}` ended while it started") from self._serving.exception()
             await asyncio.sleep(0.01)
+        _log.info("answers on port %d", config.apps[name].port)
 
     async def check_health(self) -> None:
         """Asked by Serve now and then; raises when the server ended."""
@@ -65,8 +74,17 @@ def _listen(port: int) -> socket.socket:
     return listener
 
 
-def application(name: AppName, config: AppsConfig) -> Any:
-    """The Serve application of one app."""
+def _log_to(path: Path, name: str) -> None:
+    """Ray would keep what is logged here in a file of its own, where nobody looks."""
+    handler = logging.FileHandler(path)
+    handler.setFormatter(logging.Formatter(f"%(asctime)s %(levelname)s {name}: %(message)s"))
+    for source in (logging.getLogger("serving"), logging.getLogger("uvicorn.error")):
+        source.addHandler(handler)
+    logging.getLogger("serving").setLevel(logging.INFO)
+
+
+def application(name: AppName, config: AppsConfig, log: Path | None) -> Any:
+    """The Serve application of one app; its replicas append to `log` what they have to say."""
     deployment = serve.deployment(
         name=name,
         num_replicas=config.apps[name].replicas,
@@ -76,4 +94,4 @@ def application(name: AppName, config: AppsConfig) -> Any:
         graceful_shutdown_wait_loop_s=0.1,
         graceful_shutdown_timeout_s=10,
     )(Replica)
-    return deployment.bind(name, config.model_dump_json())
+    return deployment.bind(name, config.model_dump_json(), log)

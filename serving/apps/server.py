@@ -66,17 +66,24 @@ def _run(config: AppsConfig) -> int:
 
 def _deploy(config: AppsConfig) -> None:
     from ray import serve
-    from ray.serve.schema import LoggingConfig
 
     from serving.apps.replica import application
 
     # Without Serve's own proxy: the front door leads to the replicas (see `replica`).
-    serve.start(
-        proxy_location="Disabled", logging_config=LoggingConfig(logs_dir=str(config.run_dir / "logs"))
-    )
+    serve.start(proxy_location="Disabled")
+    log = _log_file()
     serve.run_many(
-        [serve.RunTarget(application(name, config), name=name, route_prefix=None) for name in config.apps]
+        [
+            serve.RunTarget(application(name, config, log), name=name, route_prefix=None)
+            for name in config.apps
+        ]
     )
+
+
+def _log_file() -> Path | None:
+    """The file that this process's standard error goes to, so that replicas write to the same."""
+    path = Path(f"/proc/{os.getpid()}/fd/{sys.stderr.fileno()}").resolve()
+    return path if path.is_file() else None
 
 
 def _withdraw() -> None:

@@ -148,6 +148,7 @@ def test_a_killed_replica_comes_back_and_the_rest_stays(part: Part) -> None:
     assert httpx.get(f"{part.own}/-/alive").status_code == 200
     until(part.ready, "ready again")
     assert part.find("ServeReplica").pid != replica.pid
+    assert part.log.read_text().count("subtitles: answers on port") == 2
 
 
 def test_apps_answer_while_their_controller_is_away(part: Part) -> None:
