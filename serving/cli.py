@@ -17,7 +17,7 @@ from models.console import err, out, print_json, run
 from models.errors import HeadendError, UsageError
 from serving import call, doctor
 from serving.fleet import Fleet, demo_fleet
-from serving.site import lifecycle, logs, show
+from serving.site import lifecycle, logs, show, waiting
 from serving.site.plan import make_plan
 from serving.site.spec import SiteDirectory
 from serving.site.status import running_fleet, running_sites, status_of
@@ -98,11 +98,11 @@ def up(
     try:
         with err.status("starting"):
             lifecycle.up(fleet, sites, err.print, started, parent=None if detach else os.getpid())
-            lifecycle.wait_ready(directories, err.print)
+            waiting.wait_ready(directories, err.print)
         _show_status(fleet, sites, as_json)
         if started and not detach:
             err.print("All is ready. Ctrl-C ends it.")
-            lifecycle.watch(started, err.print)
+            waiting.watch(started, err.print)
     except KeyboardInterrupt:
         _end(started)
         raise typer.Exit(_INTERRUPTED) from None

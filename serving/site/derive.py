@@ -146,6 +146,7 @@ def _serve(fleet: Fleet, directory: SiteDirectory, ports: Mapping[str, int], fin
         ports=_of_part(ports, "serve"),
         ready=f"{own}/-/ready",
         alive=f"{own}/-/alive",
+        start_limit_s=600,
         grace_s=30,
         fingerprint=fingerprint,
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fleet_process import TEST_HOME, RunningFleet, declare, headend
+from fleet_process import TEST_HOME, RunningFleet, declare, headend, processes_of
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -36,6 +36,7 @@ def fleet(bundles: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[R
         yield running
     finally:
         running.end()
+        assert processes_of(running.name) == []
         shutil.rmtree(bundles / "fleets" / running.name, ignore_errors=True)
 
 
