@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -95,6 +96,7 @@ class Part:
             with suppress(psutil.Error):
                 process.kill()
         self.process.wait(30)
+        shutil.rmtree(temp_dir_of(self.config.run_dir), ignore_errors=True)
 
     def transcribe(self, file: bytes) -> httpx.Response:
         return httpx.post(
