@@ -55,8 +55,9 @@ def subtitles(
 
     with err.status(f"listening to {file.name}"):
         response, door = _first_answer(_doors(fleet, site), ask)
+    answered = _answered(response, door)
     if as_json:
-        print_json({**_answered(response, door), "format": format, "content": response.text})
+        print_json({**answered, "format": format, "content": response.text})
     else:
         typer.echo(response.text.rstrip("\n"))
 
@@ -76,9 +77,9 @@ def review(
         response, door = _first_answer(
             _doors(fleet, site), lambda client: client.post("/v1/moderations", json=body)
         )
-    answer = response.json()
+    answer, answered = response.json(), _answered(response, door)
     if as_json:
-        print_json({**_answered(response, door), "answer": answer})
+        print_json({**answered, "answer": answer})
     else:
         _show_review(answer)
 
@@ -116,7 +117,14 @@ def _first_answer(
 
 
 def _answered(response: httpx.Response, door: str) -> dict[str, Any]:
-    return {"front_door": door, "seconds": round(response.elapsed.total_seconds(), 3)}
+    """Who answered and how fast; also said on standard error."""
+    found = {
+        "front_door": door,
+        "site": response.headers.get("x-headend-site", ""),
+        "seconds": round(response.elapsed.total_seconds(), 3),
+    }
+    err.print("[dim]answered by site {site} through {front_door} in {seconds:.1f} s[/]".format(**found))
+    return found
 
 
 def _sentence(response: httpx.Response) -> str:
