@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from loadtests.bench import report, small_model, speech, startup, subtitles
+from loadtests.bench import recognizer, report, small_model, speech, startup, subtitles
 from loadtests.bench.fleet import one_site
 from models import sources
 from models.catalog_index import load_card
@@ -25,6 +25,7 @@ class Benchmark(StrEnum):
     STARTUP = "startup"
     SMALL_MODEL = "small-model"
     SUBTITLES = "subtitles"
+    RECOGNIZER = "recognizer"
 
 
 def main(
@@ -42,10 +43,13 @@ def main(
         with one_site() as site:
             if Benchmark.SMALL_MODEL in chosen:
                 report.console.rule("small model")
-                small_model.run(site, open_store(None).fetch(small_model.MODEL), out)
+                small_model.run(site, open_store().fetch(small_model.MODEL), out)
             if Benchmark.SUBTITLES in chosen:
                 report.console.rule("subtitles")
                 subtitles.run(site, sources.fetch(card), clips, out)
+    if Benchmark.RECOGNIZER in chosen:
+        report.console.rule("recognizer")
+        recognizer.run(open_store().fetch(card.name), sources.fetch(card), clips, out)
 
 
 if __name__ == "__main__":

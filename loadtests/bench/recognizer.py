@@ -2,7 +2,7 @@
 
 Same weights (Whisper base), int8, as many threads, word timestamps on both sides, one request at a time; a
 request is one clip, or four clips as one batch. faster-whisper decodes greedily, as headend does, and by its
-default with five beams. Run it by `python -m loadtests.bench.recognizer`.
+default with five beams.
 """
 
 from __future__ import annotations
@@ -13,21 +13,14 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-import typer
 from faster_whisper import WhisperModel
 
-from loadtests.bench import compare, report, speech
+from loadtests.bench import compare, report
 from loadtests.bench.machine import Watch
 from loadtests.bench.speech import Clip
-from models import sources
 from models.bundle import Bundle
-from models.catalog_index import load_card
-from models.console import run as run_command
-from models.recipes import CardRecipe
-from models.store import open_store
 from models.whisper.recognizer import LONGEST_S, Recognizer
 
-RESULTS = Path(__file__).parent / "results"
 BATCHES = (1, 4)
 Hear = Callable[[Sequence[Clip]], list[str]]
 
@@ -76,16 +69,3 @@ def _faster_whisper(model: WhisperModel, beams: int, clips: Sequence[Clip]) -> l
         )
         texts.append("".join(segment.text for segment in segments))
     return texts
-
-
-def main(out: Path = RESULTS) -> None:
-    """Measure the bundle in the store on the card's clips."""
-    card = load_card("whisper-base")
-    clips = speech.clips(list(CardRecipe(card).own("clips")()))
-    run(open_store(None).fetch(card.name), sources.fetch(card), clips, out)
-
-
-if __name__ == "__main__":
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(main)
-    run_command(app)
