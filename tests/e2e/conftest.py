@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fleet_process import TEST_HOME, RunningFleet, declare, headend, processes_of
+from built import TEST_HOME
+from fleet_process import RunningFleet, declare, headend, processes_of
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

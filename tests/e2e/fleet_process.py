@@ -1,7 +1,6 @@
 """Fleets for end-to-end tests: declared like the demo's, on free ports, run by the real command.
 
-Their state lies in a directory that is kept between runs, `build/test-home` (`HEADEND_TEST_HOME` names
-another), because building the models takes minutes.
+Their state lies where tests build models (see `built`).
 """
 
 from __future__ import annotations
@@ -19,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from built import TEST_HOME
 
 from serving.fleet import demo_fleet
 from serving.site import keeper
 
 HEADEND = Path(sys.executable).with_name("headend")
-TEST_HOME = Path(os.environ.get("HEADEND_TEST_HOME") or Path(__file__).parents[2] / "build" / "test-home")
 
 
 def until(condition: Callable[[], Any], what: str, seconds: float = 120) -> Any:

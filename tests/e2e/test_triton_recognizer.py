@@ -14,7 +14,6 @@ import tritonclient.grpc as grpc
 from triton_process import Triton, fleet_of
 from tritonclient.utils import InferenceServerException
 
-from models.build import build
 from models.store import open_store
 
 pytestmark = [pytest.mark.e2e, pytest.mark.build]
@@ -24,12 +23,11 @@ CLIPS = Path(__file__).parents[2] / "models" / "catalog" / NAME / "clips"
 
 
 @pytest.fixture(scope="module")
-def triton(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Triton]:
+def triton(bundles: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Triton]:
     one = Triton(tmp_path_factory.mktemp("serving"), fleet_of({NAME: {"precision": "int8"}}))
-    store = open_store()
-    if store.current(NAME) is None:
-        build(NAME)
-    one.write({NAME: store.fetch(NAME)})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HEADEND_HOME", str(bundles))
+        one.write({NAME: open_store().fetch(NAME)})
     try:
         yield one.start([NAME])
     finally:

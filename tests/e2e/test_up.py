@@ -19,7 +19,8 @@ import psutil
 import pytest
 import tritonclient.http as triton_http
 import yaml
-from fleet_process import HEADEND, TEST_HOME, RunningFleet, headend, processes_of, until
+from built import TEST_HOME
+from fleet_process import HEADEND, RunningFleet, headend, processes_of, until
 
 pytestmark = pytest.mark.e2e
 

@@ -5,7 +5,6 @@ The build is kept between runs in the end-to-end tests' state directory: a first
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import ctranslate2
 import numpy as np
 import pytest
+from built import TEST_HOME
 
 from models import sources
 from models.build import build
@@ -26,13 +26,11 @@ from models.whisper.words import FRAME_S
 
 pytestmark = [pytest.mark.build, pytest.mark.timeout(1800)]
 
-HOME = Path(os.environ.get("HEADEND_TEST_HOME") or Path(__file__).parents[3] / "build" / "test-home")
-
 
 @pytest.fixture(scope="module")
 def home() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HEADEND_HOME", str(HOME))
+        patch.setenv("HEADEND_HOME", str(TEST_HOME))
         yield
 
 

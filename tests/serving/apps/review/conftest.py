@@ -1,17 +1,15 @@
-"""The review app with its real models: built once into a state directory that is kept between runs,
-`build/test-home` (`HEADEND_TEST_HOME` names another).
-"""
+"""The review app with its real models, built once for all tests (see `built`)."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import onnxruntime
 import pytest
+from built import TEST_HOME
 from fastapi import FastAPI
 from PIL import Image
 
@@ -26,7 +24,6 @@ from serving.apps.review.inference import Array
 
 MODELS = ("ppocr-det", "ppocr-cls", "ppocr-rec", "open-nsfw")
 PICTURES = Path(__file__).with_name("pictures")
-TEST_HOME = Path(os.environ.get("HEADEND_TEST_HOME") or Path(__file__).parents[4] / "build" / "test-home")
 
 
 class Runtime:
