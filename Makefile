@@ -31,7 +31,6 @@ test: check
 	$(BIN)/python -m pytest
 
 bench: setup
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c .ci/constraints.txt -e '.[dev,bench]'
 	$(BIN)/python -m loadtests.bench
 
 clean:

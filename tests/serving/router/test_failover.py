@@ -212,10 +212,16 @@ def test_without_any_site_each_api_says_so_in_its_style(two: Any) -> None:
     error = httpx.post(f"{url}/v1/moderations").json()["error"]
     assert error["type"] == "server_error"
     _eventually(lambda: "No site can answer" in httpx.get(f"{url}/v2/models/echo").json()["error"])
+
     with triton_grpc.InferenceServerClient(two.here.door) as client:
-        with pytest.raises(InferenceServerException, match="No site can answer") as caught:
-            client.infer("echo", inputs(triton_grpc, (3,)))
-        assert caught.value.status() == "StatusCode.UNAVAILABLE"
+
+        def refusal() -> str:
+            with pytest.raises(InferenceServerException) as caught:
+                client.infer("echo", inputs(triton_grpc, (3,)))
+            assert caught.value.status() == "StatusCode.UNAVAILABLE"
+            return str(caught.value.message())
+
+        _eventually(lambda: "No site can answer" in refusal())
 
 
 def test_new_shares_take_effect_without_restart(two: Any) -> None:
@@ -237,7 +243,7 @@ def test_new_shares_take_effect_without_restart(two: Any) -> None:
 
     process = site.parts["envoy"].process
     assert process
-    assert split() == {"here": 60}
+    _eventually(lambda: split() == {"here": 60})  # what an earlier test ejected comes back first
     try:
         give(here=5000, there=5000)
         _eventually(lambda: min(split()[name] for name in SITES) > 15)
