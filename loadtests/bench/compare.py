@@ -6,6 +6,7 @@ their median is quoted with its range.
 
 from __future__ import annotations
 
+import os
 import random
 import statistics
 import threading
@@ -84,10 +85,11 @@ def run(
 ) -> list[Variant]:
     """Give every variant `rounds` turns of `requests` requests by `in_flight` workers with one request each.
 
-    `own` are the process trees whose processor time counts. A worker's first call of a turn warms its client
+    `own` are the process trees whose processor time counts beside this one. A worker's first call of a turn warms its client
     and is not counted.
     """
     found = [Variant(name, client) for name, client in variants.items()]
+    own = {os.getpid(), *own}
     order = random.Random(seed)
     for _ in range(rounds):
         for variant in order.sample(found, len(found)):
