@@ -85,8 +85,8 @@ def run(
 ) -> list[Variant]:
     """Give every variant `rounds` turns of `requests` requests by `in_flight` workers with one request each.
 
-    `own` are the process trees whose processor time counts beside this one. A worker's first call of a turn warms its client
-    and is not counted.
+    `own` are the process trees whose processor time counts beside this one. A worker's first call of a turn
+    warms its client and is not counted.
     """
     found = [Variant(name, client) for name, client in variants.items()]
     own = {os.getpid(), *own}
