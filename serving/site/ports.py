@@ -2,7 +2,7 @@
 
 Inner ports come from below the kernel's ephemeral range, so that no outgoing connection takes one while
 its part is being restarted. Between choosing and listening another program may still come first: the part
-then fails to start, its error names the holder, and the next `headend up` chooses others.
+then fails to start, its log says why, and the next `headend up` chooses others.
 """
 
 from __future__ import annotations
