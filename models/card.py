@@ -109,6 +109,8 @@ class Serving(Strict):
     """Requests waiting beyond this are refused, so that another site may take them."""
     queue_timeout_ms: int = Field(default=30_000, ge=1)
     warmup: bool = True
+    max_threads: int | None = Field(default=None, ge=1)
+    """CPU threads that one inference can use; beyond them a small graph only wakes more cores."""
     inputs: list[Tensor]
     outputs: list[Tensor]
 

@@ -58,7 +58,7 @@ class Watch:
 
     `own` are the roots of the process trees that belong to the benchmark; the calling process is one of them.
     A process that ends between the two readings takes its processor time along, which then counts as foreign:
-    start and stop a watch while the parts run.
+    stop a watch while the parts run.
     """
 
     def __init__(self, own: Iterable[int] = ()) -> None:
@@ -70,8 +70,9 @@ class Watch:
         """Take the first reading."""
         return cls(own)
 
-    def stop(self) -> Conditions:
-        """Take the second reading."""
+    def stop(self, started: Iterable[int] = ()) -> Conditions:
+        """Take the second reading. `started`: roots of its process trees begun since the first."""
+        self._own |= set(started)
         wall, busy, steal, stalled, mine = (b - a for a, b in zip(self._begin, self._read(), strict=True))
         capacity = wall * (os.cpu_count() or 1)
         return Conditions(

@@ -28,7 +28,7 @@ def run(clip: Clip, out: Path) -> None:
         with httpx.Client(timeout=600, trust_env=False) as client:
             transcribe(client, doors[0], clip)
             answered = time.monotonic() - begin
-        conditions = watch.stop()
+        conditions = watch.stop(status["sites"][site]["pid"] for site in SITES)
         parts = {
             f"{site} {name}": part["memory"]
             for site in SITES

@@ -1,6 +1,8 @@
 """Envoy's clusters and endpoints: for every pool one cluster that spans the fleet and one that stays here.
 
-A model's pool has both for each protocol, since Triton answers HTTP and gRPC on different ports.
+A model's pool has both for each protocol, since Triton answers HTTP and gRPC on different ports, and a third
+one for what is too much here: Envoy's circuit breakers refuse, but never send a request elsewhere, so the
+routes count (see `overflow`).
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from serving.router.view import LOOPBACK, Address, FleetView, Pool, SiteView
 from serving.router.xds import Json, socket_address
 
 Protocol = Literal["http", "grpc"]
-Scope = Literal["fleet", "local"]
+Scope = Literal["fleet", "local", "elsewhere"]
 
 CONNECT_TIMEOUT = "1s"
 HEALTH_INTERVAL = "2s"
@@ -26,7 +28,7 @@ WEIGHTS = 10_000
 
 def cluster_name(pool: Pool, protocol: Protocol, scope: Scope) -> str:
     """The name of a pool's cluster; also the name of its endpoint file."""
-    suffix = ".local" if scope == "local" else ""
+    suffix = "" if scope == "fleet" else f".{scope}"
     return f"{pool.kind}.{pool.name}.{protocol}{suffix}"
 
 
@@ -65,7 +67,13 @@ def clusters(view: FleetView, eds: Callable[[str], Json]) -> list[Json]:
         if view.local.answers(pool)
         for protocol in protocols(pool)
     ]
-    return spanning + staying
+    leaving = [
+        _elsewhere_cluster(view, pool, protocol)
+        for pool in view.pools
+        if view.overflows(pool)
+        for protocol in protocols(pool)
+    ]
+    return spanning + staying + leaving
 
 
 def endpoints(view: FleetView, pool: Pool, protocol: Protocol) -> Json:
@@ -89,8 +97,10 @@ def endpoints(view: FleetView, pool: Pool, protocol: Protocol) -> Json:
 
 
 def _fleet_cluster(view: FleetView, name: str, pool: Pool, protocol: Protocol, source: Json) -> Json:
+    # What overflows is led elsewhere before a circuit can break.
+    most = view.limits.concurrency if view.overflows(pool) else view.room_of(pool)
     return {
-        **_cluster(view, name, protocol),
+        **_cluster(view, name, protocol, most),
         "type": "EDS",
         "eds_cluster_config": {"eds_config": source},
         "common_lb_config": {
@@ -109,22 +119,37 @@ def _local_cluster(view: FleetView, pool: Pool, protocol: Protocol) -> Json:
     """One endpoint and no probes: there is nothing to choose, and a refused connection says it sooner."""
     name = cluster_name(pool, protocol, "local")
     return {
-        **_cluster(view, name, protocol),
-        "type": "STATIC",
-        "load_assignment": {
-            "cluster_name": name,
-            "endpoints": [{"lb_endpoints": [_endpoint(view, view.local, pool, protocol)]}],
-        },
+        **_cluster(view, name, protocol, view.room_of(pool)),
+        **_static(name, [_endpoint(view, view.local, pool, protocol)]),
     }
 
 
-def _cluster(view: FleetView, name: str, protocol: Protocol) -> Json:
+def _elsewhere_cluster(view: FleetView, pool: Pool, protocol: Protocol) -> Json:
+    """The other sites. No probes: what comes here would be refused otherwise, and is retried."""
+    name = cluster_name(pool, protocol, "elsewhere")
+    others = [site for site in view.sites_of(pool) if site is not view.local]
+    return {
+        **_cluster(view, name, protocol, view.limits.concurrency),
+        **_static(name, [_endpoint(view, site, pool, protocol) for site in others]),
+        "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
+        "outlier_detection": _outlier_detection(),
+    }
+
+
+def _static(name: str, endpoints: list[Json]) -> Json:
+    return {
+        "type": "STATIC",
+        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": endpoints}]},
+    }
+
+
+def _cluster(view: FleetView, name: str, protocol: Protocol, most: int) -> Json:
     return {
         "@type": "type.googleapis.com/envoy.config.cluster.v3.Cluster",
         "name": name,
         "connect_timeout": CONNECT_TIMEOUT,
         "lb_policy": "LEAST_REQUEST",
-        "circuit_breakers": {"thresholds": [_limits(view)]},
+        "circuit_breakers": {"thresholds": [_limits(view, most)]},
         "typed_extension_protocol_options": {
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
                 "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
@@ -146,11 +171,12 @@ def _cluster(view: FleetView, name: str, protocol: Protocol) -> Json:
     }
 
 
-def _limits(view: FleetView) -> Json:
-    most = view.limits.concurrency
+def _limits(view: FleetView, most: int) -> Json:
+    wide = view.limits.concurrency
     return {
-        "max_connections": most,
-        "max_pending_requests": most,
+        # Wide, so that no request waits here for a connection beyond those that `max_requests` counts.
+        "max_connections": wide,
+        "max_pending_requests": wide,
         "max_requests": most,
         # When a site dies, all it had in flight must be able to move at once; 100% bounds the load to twice.
         "retry_budget": {"budget_percent": {"value": 100}, "min_retry_concurrency": 16},

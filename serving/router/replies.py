@@ -50,7 +50,7 @@ def _troubles(view: FleetView) -> list[tuple[Json, str, str | None]]:
         ),
         (
             _flags("UO"),
-            f"This front door already has {limits.concurrency} requests in flight for it; ask again shortly.",
+            "Every place that may take this is full; ask again shortly.",
             "8",
         ),
         (_flags("UF", "UC", "UR", "LR"), "The connection to the site broke before it had answered.", None),

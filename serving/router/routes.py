@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from serving.router import answers, protocol
+from serving.router import answers, overflow, protocol
 from serving.router.clusters import Protocol, Scope, cluster_name, readiness_path
 from serving.router.view import FleetView, Pool
 from serving.router.xds import (
@@ -62,6 +62,7 @@ def front_door(view: FleetView) -> Json:
             *answers.unknown(view),
         ],
         {"response_headers_to_add": [set_header(SITE_HEADER, "%METADATA(UPSTREAM_HOST:headend:site)%")]},
+        overflow.specifiers(view),
     )
 
 
@@ -79,13 +80,14 @@ def peer(view: FleetView) -> Json:
     )
 
 
-def _configuration(name: str, routes: list[Json], headers: Json) -> Json:
+def _configuration(name: str, routes: list[Json], headers: Json, specifiers: Sequence[Json] = ()) -> Json:
     return {
         "@type": "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
         "name": name,
         # The list of models may outgrow Envoy's default of 4 KiB.
         "max_direct_response_body_size_bytes": 1 << 20,
         "virtual_hosts": [{"name": name, "domains": ["*"], "routes": routes, **headers}],
+        **({"cluster_specifier_plugins": list(specifiers)} if specifiers else {}),
     }
 
 
@@ -135,8 +137,13 @@ def _model_calls(headers: list[Json], **kind: bool) -> Iterator[_Call]:
 
 def _forward(view: FleetView, call: _Call, pool: Pool, scope: Scope) -> Json:
     timeout = f"{view.limits.timeout_s}s"
+    cluster = cluster_name(pool, call.speaks, scope)
     action: Json = {
-        "cluster": cluster_name(pool, call.speaks, scope),
+        **(
+            {"cluster_specifier_plugin": cluster}
+            if scope == "fleet" and view.overflows(pool)
+            else {"cluster": cluster}
+        ),
         "retry_policy": _retries(view, call) if scope == "fleet" else _reconnects(),
         "timeout": timeout,
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
@@ -75,9 +75,14 @@ class FleetView:
     others: tuple[SiteView, ...]
     ports: LocalPorts
     limits: Limits
+    room: Mapping[str, int] = field(default_factory=dict)
+    """Requests that the local site takes of a model at a time, waiting ones included; a model that is not
+    named here refuses by itself what it cannot take."""
 
     @classmethod
-    def of(cls, fleet: Fleet, site: str, ports: LocalPorts) -> FleetView:
+    def of(
+        cls, fleet: Fleet, site: str, ports: LocalPorts, room: Mapping[str, int] | None = None
+    ) -> FleetView:
         """The view of `site`.
 
         Host names become IP addresses here, because Envoy's endpoint discovery takes no names.
@@ -90,6 +95,7 @@ class FleetView:
             others=tuple(view for name, view in sorted(views.items()) if name != site),
             ports=ports,
             limits=fleet.limits,
+            room=room or {},
         )
 
     @cached_property
@@ -113,6 +119,16 @@ class FleetView:
         servers = (SERVER,) if self.models else ()
         models = (Pool("model", name) for name in self.models)
         return (*servers, *models, *(Pool("app", name) for name in self.apps))
+
+    def room_of(self, pool: Pool) -> int:
+        """Requests in flight that this site takes of `pool` before it refuses."""
+        declared = self.room.get(pool.name, self.limits.concurrency) if pool.kind == "model" else None
+        return min(declared or self.limits.concurrency, self.limits.concurrency)
+
+    def overflows(self, pool: Pool) -> bool:
+        """Whether this front door has to count, and another site can take what is too much here."""
+        is_counted = pool.kind == "model" and pool.name in self.room and self.local.answers(pool)
+        return is_counted and len(self.sites_of(pool)) > 1
 
     def sites_of(self, pool: Pool) -> tuple[SiteView, ...]:
         """The sites that can answer `pool`, the local one first if it is among them."""

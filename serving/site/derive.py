@@ -62,7 +62,8 @@ def digests(fleet: Fleet, site: str, bundles: Mapping[str, str], ports: Mapping[
             declared["limits"],
             declared["sites"][site]["front_door"],
         ],
-        FRONT_DOOR: [declared],
+        # Cards say how much a model takes.
+        FRONT_DOOR: [declared, {name: bundles.get(name) for name in fleet.models_at(site)}],
     }
     needed = {
         REPOSITORY: bool(fleet.models_at(site)),
@@ -94,7 +95,7 @@ def derive(
         parts.append(_triton(fleet, directory, repository, ports))
     if APPS in derived:
         parts.append(_serve(fleet, directory, ports, derived[APPS]))
-    parts.append(_envoy(fleet, directory, ports))
+    parts.append(_envoy(fleet, directory, bundles, ports))
     spec = SiteSpec(
         fleet=fleet.fleet,
         site=name,
@@ -152,14 +153,25 @@ def _serve(fleet: Fleet, directory: SiteDirectory, ports: Mapping[str, int], fin
     )
 
 
-def _envoy(fleet: Fleet, directory: SiteDirectory, ports: Mapping[str, int]) -> PartSpec:
+def _room(fleet: Fleet, site: str, bundles: Mapping[str, Bundle]) -> dict[str, int]:
+    """For each model that the front door guards: what is worked on at a time, and what may wait."""
+    return {
+        name: use.instances * max(1, serving.max_batch_size) + serving.max_queue
+        for name in fleet.models_at(site)
+        if (use := fleet.models[name]).admission == "front-door" and (serving := bundles[name].card.serving)
+    }
+
+
+def _envoy(
+    fleet: Fleet, directory: SiteDirectory, bundles: Mapping[str, Bundle], ports: Mapping[str, int]
+) -> PartSpec:
     local = LocalPorts(
         triton_http=ports.get("triton-http", 0),
         triton_grpc=ports.get("triton-grpc", 0),
         apps={app: ports[f"serve-{app}"] for app in fleet.apps_at(directory.site)},
         admin=ports["envoy-admin"],
     )
-    view = FleetView.of(fleet, directory.site, local)
+    view = FleetView.of(fleet, directory.site, local, _room(fleet, directory.site, bundles))
     out = directory.path / "envoy"
     envoy.write_config(view, out)
     door = f"http://{_reachable(fleet.sites[directory.site].front_door)}"

@@ -64,7 +64,10 @@ def model_config(
         batching=_batching(card, limits=use.admission == "triton"),
         instances=Instances(count=use.instances, gpus=gpus),
         warm_up=_warm_up(card),
-        parameters={"bundle": bundle, **_parameters(backend, use.precision, threads)},
+        parameters={
+            "bundle": bundle,
+            **_parameters(backend, use.precision, min(threads, card.serving.max_threads or threads)),
+        },
     )
 
 

@@ -24,11 +24,11 @@ HERE = Path(__file__).parent
 
 FLEET = """
 fleet: two
-models: {{echo: {{}}, slow: {{}}, far: {{}}}}
+models: {{echo: {{}}, slow: {{}}, guarded: {{}}, far: {{}}}}
 apps: {{subtitles: {{}}, review: {{}}}}
 limits: {{body_mib: 24, timeout_s: 30, concurrency: 64}}
 sites:
-  here: {{front_door: "127.0.0.1:{here}", peer: "127.0.0.1:{here_peer}", models: [echo, slow]}}
+  here: {{front_door: "127.0.0.1:{here}", peer: "127.0.0.1:{here_peer}", models: [echo, slow, guarded]}}
   there: {{front_door: "127.0.0.1:{there}", peer: "127.0.0.1:{there_peer}"}}
 """
 
@@ -128,9 +128,13 @@ class RunningSite:
 def _triton(site: RunningSite, metrics: int) -> Part:
     repository = site.directory / "models"
     for model in site.view.local.models:
-        shutil.copytree(HERE / "models" / ("slow" if model == "slow" else "echo"), repository / model)
+        source = {"slow": "slow", "guarded": "slow"}.get(model, "echo")
+        shutil.copytree(HERE / "models" / source, repository / model)
         config = repository / model / "config.pbtxt"
-        config.write_text(config.read_text().replace('name: "echo"', f'name: "{model}"'))
+        text = config.read_text().replace(f'name: "{source}"', f'name: "{model}"')
+        if model == "guarded":
+            text = "".join(line for line in text.splitlines(True) if "max_queue_size" not in line)
+        config.write_text(text)
     ports = site.view.ports
     argv, env = server.command(
         repository,
@@ -146,7 +150,8 @@ def _triton(site: RunningSite, metrics: int) -> Part:
 
 def _site(fleet: Fleet, name: str, directory: Path) -> RunningSite:
     http, grpc, app, admin, metrics = free_ports(5)
-    view = FleetView.of(fleet, name, LocalPorts(http, grpc, {"subtitles": app, "review": app}, admin))
+    ports = LocalPorts(http, grpc, {"subtitles": app, "review": app}, admin)
+    view = FleetView.of(fleet, name, ports, room={"guarded": 2})
     site = RunningSite(view, directory)
     directory.mkdir()
     envoy.write_config(view, directory / "envoy", access_log=directory / "access.log")

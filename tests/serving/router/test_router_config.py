@@ -22,7 +22,7 @@ OUT = Path("/out")
 
 def demo_view(site: str = "hub") -> FleetView:
     ports = LocalPorts(9000, 9001, {"subtitles": 9003, "review": 9004}, 9005)
-    return FleetView.of(demo_fleet(), site, ports)
+    return FleetView.of(demo_fleet(), site, ports, room={"ppocr-cls": 96, "whisper-base": 72})
 
 
 def snapshots() -> dict[str, Any]:
