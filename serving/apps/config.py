@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
+from pydantic import Field
+
 from models.schema import Declaration
 from serving.fleet import AppName, AppUse, Fleet, HostPort, Limits
 
@@ -32,6 +34,9 @@ class AppsConfig(Declaration):
     models: list[str] = []
     """Cards served in the fleet, for `GET /v1/models`."""
     limits: Limits = Limits()
+    patience_s: float = Field(default=180, gt=0)
+    """When an app has not answered for so long, Serve will not bring it back: the part ends, to be started
+    anew."""
     apps: dict[AppName, AppConfig]
 
     @classmethod

@@ -3,7 +3,8 @@
 One driver process starts a local Ray cluster, deploys the apps of the config on Serve, and answers on its own
 port `/-/ready` (200 when a replica of every app answers, else 503 naming those that do not) and `/-/alive`.
 SIGTERM or SIGINT: replicas finish what they are answering, then everything is ended. When a process of the
-cluster dies that Ray does not restart itself, the driver ends with status 1, to be started again.
+cluster dies that Ray does not restart itself, or Serve does not bring an app back, the driver ends with
+status 1, to be started again.
 """
 
 from __future__ import annotations
@@ -26,11 +27,13 @@ from fastapi.responses import JSONResponse
 from models.errors import HeadendError
 from serving.apps import cluster
 from serving.apps.config import AppsConfig
+from serving.fleet import AppName
 
 _log = logging.getLogger("headend.apps")
 
 _PROBE_TIMEOUT_S = 2.0
 _LOOK_EVERY_S = 1.0
+_PROBE_EVERY_S = 5.0
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -95,8 +98,9 @@ def _withdraw() -> None:
 
 async def _answer(config: AppsConfig, node: Any) -> int:
     """Answer for the part until a signal, or until the cluster breaks."""
+    apps = Apps(config)
     server = uvicorn.Server(
-        uvicorn.Config(_status(config), host="127.0.0.1", port=config.port, log_config=None, access_log=False)
+        uvicorn.Config(_status(apps), host="127.0.0.1", port=config.port, log_config=None, access_log=False)
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         # The server's own handlers end it, and raise the signal once more when it has ended.
@@ -106,33 +110,58 @@ async def _answer(config: AppsConfig, node: Any) -> int:
     async def watch() -> None:
         while not server.should_exit:
             await asyncio.sleep(_LOOK_EVERY_S)
-            broken.extend(str(kind) for kind, _ in node.dead_processes())
+            broken.extend(f"Ray's {kind} died" for kind, _ in node.dead_processes())
             server.should_exit = server.should_exit or bool(broken)
 
-    watching = asyncio.create_task(watch())
+    async def wait_for_the_missing() -> None:
+        answered = dict.fromkeys(config.apps, time.monotonic())
+        while not server.should_exit:
+            await asyncio.sleep(min(_PROBE_EVERY_S, config.patience_s))
+            now = time.monotonic()
+            answered |= {name: now for name, answers in (await apps.states()).items() if answers}
+            broken.extend(
+                f"app `{name}` has not answered for {now - last:.0f} s"
+                for name, last in answered.items()
+                if now - last > config.patience_s
+            )
+            server.should_exit = server.should_exit or bool(broken)
+
+    watching = [asyncio.create_task(each) for each in (watch(), wait_for_the_missing())]
     await server.serve()
-    watching.cancel()
+    for each in watching:
+        each.cancel()
     if broken:
-        _log.error("Ray's %s died", ", ".join(broken))
+        _log.error("%s", "; ".join(broken))
     return 1 if broken else 0
 
 
-def _status(config: AppsConfig) -> FastAPI:
-    app = FastAPI(title="headend apps")
-    client = httpx.AsyncClient(timeout=_PROBE_TIMEOUT_S, trust_env=False)
+class Apps:
+    """Asks the apps whether they answer."""
 
-    async def answers(name: str, port: int) -> bool:
+    def __init__(self, config: AppsConfig) -> None:
+        self._ports = {name: use.port for name, use in config.apps.items()}
+        self._client = httpx.AsyncClient(timeout=_PROBE_TIMEOUT_S, trust_env=False)
+
+    async def states(self) -> dict[AppName, bool]:
+        """By app: whether a replica answers."""
+        found = await asyncio.gather(*(self._answers(name, port) for name, port in self._ports.items()))
+        return dict(zip(self._ports, found, strict=True))
+
+    async def _answers(self, name: AppName, port: int) -> bool:
         try:
-            response = await client.get(f"http://127.0.0.1:{port}/-/ready/{name}")
+            response = await self._client.get(f"http://127.0.0.1:{port}/-/ready/{name}")
         except httpx.HTTPError:
             return False
         return response.status_code == httpx.codes.OK
 
+
+def _status(apps: Apps) -> FastAPI:
+    app = FastAPI(title="headend apps")
+
     @app.get("/-/ready")
     async def ready() -> JSONResponse:
-        found = await asyncio.gather(*(answers(name, use.port) for name, use in config.apps.items()))
-        states = dict(zip(config.apps, found, strict=True))
-        return JSONResponse(states, 200 if all(found) else 503)
+        states = await apps.states()
+        return JSONResponse(states, 200 if all(states.values()) else 503)
 
     @app.get("/-/alive")
     async def alive() -> dict[str, bool]:

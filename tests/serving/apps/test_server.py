@@ -45,7 +45,7 @@ def free_ports(count: int) -> list[int]:
 class Part:
     """One `serving.apps.server` in a session of its own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **options: Any) -> None:
         own, app, nobody = free_ports(3)
         self.config = AppsConfig(
             site="here",
@@ -53,6 +53,7 @@ class Part:
             run_dir=folder / "run",
             front_door=f"127.0.0.1:{nobody}",
             apps={"subtitles": AppConfig(port=app)},
+            **options,
         )
         self.own, self.app = f"http://127.0.0.1:{own}", f"http://127.0.0.1:{app}"
         self.log = folder / "log"
@@ -195,6 +196,28 @@ def test_it_ends_clean_and_starts_again(tmp_path: Path) -> None:
         assert "raylet died" in part.log.read_text()
     finally:
         part.end()
+
+
+def test_an_app_that_never_comes_back_ends_the_part(tmp_path: Path) -> None:
+    part = Part(tmp_path, patience_s=8)
+    try:
+        part.start()
+        with socket.socket() as squatter:
+            squatter.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            # The dead replica's successors cannot have its port.
+            part.find("ServeReplica").kill()
+            until(lambda: _bound(squatter, part.config.apps["subtitles"].port), "the port is free", 30)
+            assert part.process.wait(60) == 1
+        assert "app `subtitles` has not answered for" in part.log.read_text()
+    finally:
+        part.end()
+
+
+def _bound(squatter: socket.socket, port: int) -> bool:
+    with suppress(OSError):
+        squatter.bind(("127.0.0.1", port))
+        return True
+    return False
 
 
 def test_a_wrong_config_is_explained(tmp_path: Path) -> None:
