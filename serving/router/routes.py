@@ -61,7 +61,11 @@ def front_door(view: FleetView) -> Json:
             *_pool_routes(view, "fleet", []),
             *answers.unknown(view),
         ],
-        {"response_headers_to_add": [set_header(SITE_HEADER, "%METADATA(UPSTREAM_HOST:headend:site)%")]},
+        {
+            "response_headers_to_add": [set_header(SITE_HEADER, "%METADATA(UPSTREAM_HOST:headend:site)%")],
+            # `x-envoy-attempt-count`: load tests show how often the fleet had to ask again.
+            "include_attempt_count_in_response": True,
+        },
         overflow.specifiers(view),
     )
 

@@ -237,6 +237,7 @@ class TestHttp:
         response = client.post(path, content=b"x" * 1000)
         assert response.json() == {"site": "here", "bytes": 1000, "hop": None}
         assert response.headers["x-headend-site"] == "here"
+        assert response.headers["x-envoy-attempt-count"] == "1"
 
     @pytest.mark.parametrize(
         ("path", "style"),
