@@ -8,22 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from built import TEST_HOME
+from built import TEST_HOME, alone
 from fleet_process import RunningFleet, declare, headend, processes_of
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The first test that needs bundles may have to wait for them to be built."""
-    for item in items:
-        if {"bundles", "small_bundles"} & set(getattr(item, "fixturenames", ())):
-            item.add_marker(pytest.mark.timeout(3600))
 
 
 @pytest.fixture(scope="session")
 def bundles() -> Path:
     """A state directory whose store has the demo's bundles."""
-    TEST_HOME.mkdir(parents=True, exist_ok=True)
-    headend("models", "build", "--all")
+    with alone():
+        headend("models", "build", "--all")
     return TEST_HOME
 
 
@@ -44,8 +37,8 @@ def fleet(bundles: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[R
 @pytest.fixture(scope="session")
 def small_bundles() -> Path:
     """The same with what small fleets serve, built in seconds."""
-    TEST_HOME.mkdir(parents=True, exist_ok=True)
-    headend("models", "build", "silero-vad", "open-nsfw")
+    with alone():
+        headend("models", "build", "silero-vad", "open-nsfw")
     return TEST_HOME
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import ctranslate2
 import numpy as np
 import pytest
-from built import TEST_HOME
+from built import TEST_HOME, alone
 
 from models import sources
 from models.build import build
@@ -36,7 +36,8 @@ def home() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def bundle(home: None) -> Bundle:
-    build("whisper-base")
+    with alone():
+        build("whisper-base")
     return open_store().fetch("whisper-base")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import onnxruntime
 import pytest
-from built import TEST_HOME
+from built import TEST_HOME, alone
 from fastapi import FastAPI
 from PIL import Image
 
@@ -49,7 +49,7 @@ class Runtime:
 
 @pytest.fixture(scope="session")
 def bundles() -> dict[str, Bundle]:
-    with pytest.MonkeyPatch.context() as patch:
+    with alone(), pytest.MonkeyPatch.context() as patch:
         patch.setenv("HEADEND_HOME", str(TEST_HOME))
         return {name: open_store().fetch(name, build(name).digest) for name in MODELS}
 

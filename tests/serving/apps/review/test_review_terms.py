@@ -92,7 +92,7 @@ def disguised(draw: st.DrawFn) -> tuple[str, str]:
 )
 def test_offsets_are_those_of_the_text_sent(case: tuple[str, str], before: str, after: str) -> None:
     term, written = case
-    before, after = before.removesuffix("é"), after.removeprefix("é")
+    before, after = before.rstrip("é"), after.lstrip("é")
     text = before + written + after
     spans = {(match.term, match.start, match.end) for match in MATCHER.find(text)}
     assert (term, len(before), len(before) + len(written)) in spans
