@@ -1,7 +1,8 @@
 """A small model (text direction, 0.6 MB): what each layer between a client and ONNX Runtime costs.
 
-ONNX Runtime in process, Triton directly (gRPC, HTTP) and through the front door (gRPC, HTTP), at one and at
-eight in flight. Clients are `tritonclient`'s, one per worker thread, with binary tensors.
+ONNX Runtime in process, Triton directly, through an Envoy that only forwards, and through the front door
+(gRPC and HTTP each), at one and at eight in flight. Clients are `tritonclient`'s, one per worker thread, with
+binary tensors.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import tritonclient.grpc as triton_grpc
 import tritonclient.http as triton_http
 
 from loadtests.bench import compare, report
+from loadtests.bench.bare_envoy import BareEnvoy, bare_envoy
 from loadtests.bench.fleet import BenchSite
 from loadtests.bench.machine import Watch
 from models.bundle import Bundle
@@ -26,15 +28,22 @@ IN_FLIGHT = (1, 8)
 
 def run(site: BenchSite, bundle: Bundle, out: Path, *, rounds: int = 7, requests: int = 400) -> None:
     """Measure on `site` and publish `small-model.json` in `out`."""
+    with bare_envoy(site.triton_http, site.triton_grpc) as bare:
+        _run(site, bare, bundle, out, rounds, requests)
+
+
+def _run(site: BenchSite, bare: BareEnvoy, bundle: Bundle, out: Path, rounds: int, requests: int) -> None:
     picture = np.random.default_rng(1).standard_normal((1, 3, 48, 192), dtype=np.float32)
     variants = {
         "onnxruntime in process": partial(_in_process, bundle.graph("model", "fp32"), picture),
         "triton gRPC": partial(_triton, triton_grpc, site.triton_grpc, picture),
         "triton HTTP": partial(_triton, triton_http, site.triton_http, picture),
+        "bare Envoy gRPC": partial(_triton, triton_grpc, bare.grpc, picture),
+        "bare Envoy HTTP": partial(_triton, triton_http, bare.http, picture),
         "front door gRPC": partial(_triton, triton_grpc, site.front_door, picture),
         "front door HTTP": partial(_triton, triton_http, site.front_door, picture),
     }
-    own = site.pids
+    own = (*site.pids, bare.pid)
     watch = Watch.start(own)
     figures: dict[str, Any] = {"model": MODEL, "rounds": rounds, "requests_per_turn": requests}
     for in_flight in IN_FLIGHT:
@@ -46,6 +55,8 @@ def run(site: BenchSite, bundle: Bundle, out: Path, *, rounds: int = 7, requests
             "ratios": {
                 "front door / triton, gRPC p50": _ratio(named, "front door gRPC", "triton gRPC"),
                 "front door / triton, HTTP p50": _ratio(named, "front door HTTP", "triton HTTP"),
+                "bare Envoy / triton, gRPC p50": _ratio(named, "bare Envoy gRPC", "triton gRPC"),
+                "bare Envoy / triton, HTTP p50": _ratio(named, "bare Envoy HTTP", "triton HTTP"),
                 "triton gRPC / onnxruntime, requests per second": named["triton gRPC"].ratio(
                     named["onnxruntime in process"], lambda turn: turn.throughput
                 ),
