@@ -8,40 +8,20 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 from built import TEST_HOME
+from waiting import free_ports, until
 
 from serving.fleet import demo_fleet
 from serving.site import keeper
 
 HEADEND = Path(sys.executable).with_name("headend")
-
-
-def until(condition: Callable[[], Any], what: str, seconds: float = 120) -> Any:
-    """The first true value of `condition`."""
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.1)
-    return found
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    try:
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
 
 
 def headend(*arguments: object, code: int | None = 0) -> subprocess.CompletedProcess[str]:

@@ -20,7 +20,8 @@ import pytest
 import tritonclient.http as triton_http
 import yaml
 from built import TEST_HOME
-from fleet_process import HEADEND, RunningFleet, headend, processes_of, until
+from fleet_process import HEADEND, RunningFleet, headend, processes_of
+from waiting import until
 
 pytestmark = pytest.mark.e2e
 

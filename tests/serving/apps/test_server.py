@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,29 +16,13 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+from waiting import free_ports, until
 
 from serving.apps.cluster import temp_dir_of
 from serving.apps.config import AppConfig, AppsConfig
 from tests.serving.apps.media import media
 
 pytestmark = pytest.mark.e2e
-
-
-def until(condition: Callable[[], Any], what: str, seconds: float = 240) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.1)
-    return found
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    try:
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
 
 
 class Part:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from waiting import free_ports
 
 from serving.fleet import Fleet
 from serving.router import envoy
@@ -31,17 +31,6 @@ sites:
   here: {{front_door: "127.0.0.1:{here}", peer: "127.0.0.1:{here_peer}", models: [echo, slow, guarded]}}
   there: {{front_door: "127.0.0.1:{there}", peer: "127.0.0.1:{there_peer}"}}
 """
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
 
 
 def eventually(check: Callable[[], bool], what: str, seconds: float = 60) -> None:
