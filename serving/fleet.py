@@ -9,7 +9,9 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from models.card import Name, Precision
+from models.errors import DeclarationError
 from models.schema import Declaration, Strict
+from serving.capacity import CapacityRecord
 
 
 def _real_port(address: str) -> str:
@@ -82,6 +84,8 @@ class Site(Strict):
     """CPU threads for a model's inference; 0: as many as the machine has cores."""
     gpus: list[Annotated[int, Field(ge=0)]] = []
     """Numbers of the GPUs that models run on; none: they run on the CPU."""
+    capacity: Path | None = None
+    """What the site holds: a record that `headend loadtest capacity` wrote, relative to the fleet file."""
 
     @property
     def peer_address(self) -> str:
@@ -112,7 +116,10 @@ class Fleet(Declaration):
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read a fleet file; paths in it are relative to its directory."""
+        """Read a fleet file; paths in it are relative to its directory.
+
+        Raises `DeclarationError` when it, or a capacity record that it names, is not valid.
+        """
         fleet = super().load(path)
         apps = {
             name: app.model_copy(update={"policy": (path.parent / app.policy).absolute()})
@@ -120,7 +127,16 @@ class Fleet(Declaration):
             else app
             for name, app in fleet.apps.items()
         }
-        return fleet.model_copy(update={"apps": apps})
+        sites = {
+            name: site.model_copy(update={"capacity": (path.parent / site.capacity).absolute()})
+            if site.capacity
+            else site
+            for name, site in fleet.sites.items()
+        }
+        fleet = fleet.model_copy(update={"apps": apps, "sites": sites})
+        for name in sites:
+            fleet.capacity_at(name)
+        return fleet
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -149,6 +165,22 @@ class Fleet(Declaration):
         """Names of the apps run at `site`, sorted."""
         chosen = self.sites[site].apps
         return sorted(self.apps if chosen is None else chosen)
+
+    def capacity_at(self, site: str) -> CapacityRecord | None:
+        """What `site` holds, read from its record; None: it names none.
+
+        Raises `DeclarationError` when the record is missing, not valid, or another site's.
+        """
+        path = self.sites[site].capacity
+        if path is None:
+            return None
+        record = CapacityRecord.load(path)
+        if record.site != site:
+            raise DeclarationError(
+                f"site `{site}` names the capacity record {path}, which is of site `{record.site}`",
+                hint=f"Measure it: headend loadtest capacity CAMPAIGN --site {site}",
+            )
+        return record
 
 
 def demo_fleet() -> Fleet:

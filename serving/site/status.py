@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from models.errors import UsageError
+from models.errors import DeclarationError, UsageError
 from models.files import write_atomic
 from models.home import home
 from models.schema import Strict
@@ -103,7 +103,15 @@ def running_fleet() -> Fleet:
         raise UsageError(
             f"Several fleets run here: {', '.join(running)}.", hint="Name the one you mean: -f fleet.yaml"
         )
-    return Fleet.load(home() / "fleets" / running[0] / "fleet.json") if running else demo_fleet()
+    if not running:
+        return demo_fleet()
+    path = home() / "fleets" / running[0] / "fleet.json"
+    try:
+        text = path.read_text("utf-8")
+    except OSError as error:
+        raise DeclarationError(f"{path}: {error.strerror or error}") from error
+    # Not `load`: a capacity record that has been moved away must not keep anyone from ending the fleet.
+    return Fleet.parse(text, where=str(path))
 
 
 def running_sites(fleet: str) -> list[str]:
