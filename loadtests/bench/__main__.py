@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from loadtests.bench import recognizer, report, small_model, speech, startup, subtitles
+from loadtests.bench import recognizer, report, simulator, small_model, speech, startup, subtitles
 from loadtests.bench.fleet import one_site
 from models import sources
 from models.catalog_index import load_card
@@ -29,6 +29,7 @@ class Benchmark(StrEnum):
     SMALL_MODEL = "small-model"
     SUBTITLES = "subtitles"
     RECOGNIZER = "recognizer"
+    SIMULATOR = "simulator"
 
 
 def main(
@@ -65,6 +66,9 @@ def main(
     if Benchmark.RECOGNIZER in chosen:
         with benchmark(Benchmark.RECOGNIZER):
             recognizer.run(open_store().fetch(card.name), sources.fetch(card), clips, out)
+    if Benchmark.SIMULATOR in chosen:
+        with benchmark(Benchmark.SIMULATOR):
+            simulator.run(out)
     if refused:
         raise HeadendError(
             f"not published: {', '.join(refused)}", hint="Run them again when the machine is quiet."

@@ -220,7 +220,7 @@ def _live(campaign: Campaign, targets: Targets) -> Result:
 
 
 class _UsedForRequests:
-    """Processor seconds of the process trees at `pids`, without what they use at rest (probes and the like)."""
+    """Processor seconds of the process trees at `pids`, without what they use at rest (probes and so on)."""
 
     def __init__(self, pids: Sequence[int], rest_s: float = 20) -> None:
         self._pids, self._begin = pids, time.monotonic()

@@ -68,8 +68,12 @@ class _Worker:
             gevent.spawn(self._run, at)
 
     def _run(self, at: float) -> None:
-        self.loop.run(at)
-        self.ended.set()
+        try:
+            self.loop.run(at)
+        except Exception as error:
+            self.loop.failure = error
+        finally:
+            self.ended.set()
 
     def stop(self) -> None:
         """End early."""

@@ -69,7 +69,7 @@ class Generator:
                 process.handle.wait(max(0.0, deadline - time.monotonic()))
         for process in self._processes:
             process.handle.kill()
-            process.handle.wait()
+            process.handle.communicate()  # closes its input, too
 
     @property
     def _common(self) -> dict[str, Any]:
@@ -157,6 +157,8 @@ class Generator:
         if process.finished:
             return
         code = process.handle.wait()
+        if process.job.role == "worker" and code == 0:
+            return  # its last words come through the master, whose pipe may be read later than this
         process.finished = True
         if process.job.role == "master":
             # Without it no worker can say what it has counted.
@@ -175,4 +177,4 @@ class Generator:
 
 def _died(code: int) -> str:
     how = f"was killed by signal {-code}" if code < 0 else f"ended by itself with status {code}"
-    return f"{how} before it had reported"
+    return f"{how} before it had reported (what it said: generator.log)"

@@ -139,6 +139,8 @@ class _Run:
             if time.monotonic() > min(self._stop_asked + _STOP_GRACE_S, self._latest):
                 generator.give_up()
         self._conditions = self._machine.stop()
+        if self._triton is not None:
+            self._triton.finish()
         while self._happenings is not None and not self._happenings.over:
             if interrupts.asked or self._ended_by(generator.dead) != "time":
                 self._happenings.hurry()

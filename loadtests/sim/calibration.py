@@ -7,6 +7,7 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
+from pydantic import ValidationError
 
 from loadtests.campaign import Work
 from loadtests.histogram import Histogram
@@ -32,14 +33,15 @@ def measured(
     Use runs at low load, where requests seldom wait for each other: a wait that the client saw is taken for
     service, but for the mean wait that Triton reports, which is taken off. Of a model, Triton's compute time
     is what an instance is kept busy, the rest overhead that keeps nobody waiting; an app's slot is taken all
-    the time. A round trip is estimated from requests that another site answered.
+    the time. Where Triton was seen to batch, times of larger batches follow from a straight line through its
+    samples. A round trip is estimated from requests that another site answered.
 
     Args:
         runs: each answered some of the pools; the first one's fleet and sites count.
         cores: where all sites share one machine, how many it has.
         busy: then, cores that an execution keeps busy, by pool; 1 where nothing is said.
 
-    Raises `UsageError` without runs, when the fleet is not known, or when nothing was answered.
+    Raises `UsageError` without runs, when the fleet is not known or not real, or when nothing was answered.
     """
     declared = runs[0].fleet if runs else None
     if declared is None:
@@ -47,9 +49,15 @@ def measured(
             "a topology can be measured only from a run whose fleet is known",
             hint="Run the campaign with --fleet, or write the topology by hand.",
         )
-    fleet = Fleet.model_validate(declared)
-    works = {work.pool: work for run in runs for work in run.campaign.workload}
-    pools = {pool: found for pool in works if (found := _pool(fleet, runs, pool, (busy or {}).get(pool, 1)))}
+    try:
+        fleet = Fleet.model_validate(declared)
+    except ValidationError as error:
+        raise UsageError(
+            f"run `{runs[0].run}` tells nothing of a real fleet: it is of {runs[0].hardware}",
+            hint="Take a run against a live fleet.",
+        ) from error
+    asked = dict.fromkeys(work.pool for run in runs for work in run.campaign.workload)
+    pools = {pool: found for pool in asked if (found := _pool(fleet, runs, pool, (busy or {}).get(pool, 1)))}
     if not pools:
         raise UsageError("nothing was answered rightly in these runs, so no time can be taken from them")
     served = {name: [*fleet.models_at(name), *fleet.apps_at(name)] for name in fleet.sites}
@@ -71,7 +79,7 @@ def measured(
 def _pool(fleet: Fleet, runs: Sequence[Result], pool: str, cores: float) -> SimulatedPool | None:
     """`pool` as it is declared and was seen; None where nothing was."""
     is_model = pool in fleet.models
-    server = _server(runs, pool) if is_model else _Server(None, 0.0)
+    server = _server(runs, pool) if is_model else _Server()
     seen = _seen(runs, pool, lambda _: True)
     if not seen:
         return None
@@ -84,7 +92,7 @@ def _pool(fleet: Fleet, runs: Sequence[Result], pool: str, cores: float) -> Simu
         return {rows: _times(histogram, off) for rows, histogram in by_rows.items()}
 
     common = {
-        "service": times(seen),
+        "service": _with_batches(times(seen), server.by_batch),
         "inputs": {name: times(each) for name, each in inputs.items() if each} if len(sent) > 1 else {},
         "overhead": Constant(kind="constant", mean_ms=overhead) if overhead else None,
         "cores": cores,
@@ -109,20 +117,41 @@ def _declared(fleet: Fleet, pool: str) -> dict[str, object]:
 
 
 class _Server(NamedTuple):
-    """What the Tritons say of a model, on average; None where they were not asked."""
+    """What the Tritons say of a model, on average over requests; nothing where they were not asked."""
 
-    compute_ms: float | None
-    queue_ms: float
+    compute_ms: float | None = None
+    queue_ms: float = 0
+    by_batch: dict[int, float] = {}
+    """Mean compute time of single requests and of the largest batches seen; empty without batches."""
 
 
 def _server(runs: Iterable[Result], model: str) -> _Server:
     samples = [sample for run in runs for sample in run.server if sample.model == model and sample.batch]
-    requests = sum(sample.per_second for sample in samples)
-    executions = sum(sample.per_second / sample.batch for sample in samples)
-    if not executions:
-        return _Server(None, 0.0)
-    compute = sum(sample.compute_ms * sample.per_second / sample.batch for sample in samples) / executions
-    return _Server(compute, sum(sample.queue_ms * sample.per_second for sample in samples) / requests)
+    requests = np.array([sample.per_second for sample in samples])
+    if not requests.sum():
+        return _Server()
+    batch, compute, queue = np.array([[each.batch, each.compute_ms, each.queue_ms] for each in samples]).T
+    by_batch = {}
+    if (largest := round(batch.max())) >= 2:
+        slope, base = np.polyfit(batch, compute, 1, w=np.sqrt(requests / batch))
+        if slope >= 0 and base + slope > 0:
+            by_batch = {size: float(base + slope * size) for size in (1, largest)}
+    return _Server(
+        float(np.average(compute, weights=requests)), float(np.average(queue, weights=requests)), by_batch
+    )
+
+
+def _with_batches(service: dict[int, Times], by_batch: Mapping[int, float]) -> dict[int, Times]:
+    """The measured shape at the sizes that the server's figures tell of, where requests are of one row."""
+    shape = service.get(1)
+    if not (by_batch and list(service) == [1] and isinstance(shape, Measured) and shape.mean_ms):
+        return service
+    return {
+        size: Measured(
+            kind="measured", quantiles_ms=[mean / shape.mean_ms * each for each in shape.quantiles_ms]
+        )
+        for size, mean in by_batch.items()
+    }
 
 
 def _seen(

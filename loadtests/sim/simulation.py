@@ -29,7 +29,7 @@ KIB = 1024
 
 
 class Simulation:
-    """One campaign on one topology under one policy. The campaign's seed decides everything.
+    """One campaign, sent by one worker, on one topology under one policy. The seed decides everything.
 
     Raises `UsageError` when the campaign asks for a pool that no site of the topology answers.
     """

@@ -132,7 +132,7 @@ class Failures(Strict):
 
 
 RESTART_S = {"site": 35.0, "triton": 12.0, "serve": 20.0, "envoy": 1.0}
-"""As seen with the demo fleet on two cores."""
+"""Assumed: about what two sites on two cores take."""
 
 
 class Topology(Declaration):

@@ -104,11 +104,6 @@ class View:
         """The time, seconds since the campaign's start."""
         return self._sim.now
 
-    @property
-    def is_local(self) -> bool:
-        """Whether the door's own site answers the pool."""
-        return self.home == self.door.site
-
     @cached_property
     def fleet(self) -> FleetView:
         """The fleet as this front door's live router sees it."""

@@ -93,6 +93,21 @@ def test_rows_are_told_apart() -> None:
     assert service[8].mean_ms - service[1].mean_ms == pytest.approx(7, abs=0.5)
 
 
+def test_batches_are_measured_where_the_server_made_them() -> None:
+    truth = topology(
+        {"hub": {}, "edge": {}},
+        pools={CLS: {"service": {1: constant(5), 8: constant(12)}, "max_batch": 8, "overhead": constant(2)}},
+    )
+    rising = campaign(1, 60, workload=[LINES], arrivals=[{"kind": "ramp", "start": 5, "end": 700}])
+    found = measured([of_demo_fleet(run(rising, truth))]).pools[CLS]
+    least, most = sorted(found.service)
+    assert (least, most > 1) == (1, True)
+    assert found.service[1].mean_ms == pytest.approx(5, rel=0.1)
+    assert found.service[most].mean_ms == pytest.approx(4 + most, rel=0.1)
+    assert found.overhead is not None
+    assert found.overhead.mean_ms == pytest.approx(2, abs=1)
+
+
 def test_what_cannot_be_measured(calm: Result) -> None:
     with pytest.raises(UsageError, match="whose fleet is known"):
         measured([calm.model_copy(update={"fleet": None})])
@@ -100,3 +115,5 @@ def test_what_cannot_be_measured(calm: Result) -> None:
         measured([])
     with pytest.raises(UsageError, match="nothing was answered"):
         measured([calm.model_copy(update={"series": []})])
+    with pytest.raises(UsageError, match="it is of simulated: made"):
+        measured([run(load(6, 10), TRUTH)])
