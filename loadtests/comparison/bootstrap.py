@@ -23,8 +23,12 @@ def round_weights(rounds: int, random: np.random.Generator) -> Floats:
 
 
 def block_length(stretches: int) -> int:
-    """Stretches that are resampled together: the cube root, at which a block bootstrap errs least."""
-    return max(1, round(math.cbrt(stretches)))
+    """Stretches that are resampled together: twice the cube root.
+
+    The cube root is what theory asks for. With it, runs of one server whose speed wandered every six seconds
+    were called different in 6 of 60 pairs; with twice as much in 2 of 60, which is what was promised.
+    """
+    return max(1, round(2 * math.cbrt(stretches)))
 
 
 def block_weights(stretches: int, random: np.random.Generator) -> Floats:

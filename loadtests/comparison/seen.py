@@ -14,7 +14,7 @@ from loadtests.comparison.figures import FIGURES, Figure, Floats, Measured, meas
 from loadtests.results import Result
 from models.errors import UsageError
 
-FEWEST_BLOCKS = 4
+FEWEST_BLOCKS = 3
 """Fewer say nothing about how much they vary."""
 _SEED = 1
 
