@@ -2,7 +2,7 @@
 
 ONNX Runtime in process, Triton directly, through an Envoy that only forwards, and through the front door
 (gRPC and HTTP each), at one and at eight in flight. Clients are `tritonclient`'s, one per worker thread, with
-binary tensors.
+binary tensors. Triton has a copy of the model for every core.
 """
 
 from __future__ import annotations
