@@ -125,7 +125,10 @@ class OpenLoop:
         self._count(start, sent, answer)
 
     def _not_sent(self, start: Start, why: str) -> None:
-        self._count(start, self._now(), Answer(outcome="not-sent", detail=why))
+        # Their turn may have come late as well: a generator that lags must not pass for a full fleet.
+        now = self._now()
+        self.watch.slipped(now - start.at)
+        self._count(start, now, Answer(outcome="not-sent", detail=why))
 
     def _count(self, start: Start, sent: float, answer: Answer) -> None:
         record = Record(

@@ -42,7 +42,7 @@ class Watch:
             self._ticker.kill()
 
     def slipped(self, seconds: float) -> None:
-        """A request was sent so long after its intended start."""
+        """A request had its turn so long after its intended start."""
         self._slip.record(seconds)
         self._worst_slip = max(self._worst_slip, seconds)
 

@@ -124,6 +124,6 @@ def test_a_generator_that_cannot_keep_up_is_refused(server, tmp_path):
     campaign = declared(arrivals=[{"kind": "constant", "rate": 8_000}], seconds=1)
     result = run(campaign, server(), tmp_path / "run")
     assert result.verdict == "invalid"
-    # Late or busy: which of the signs shows first depends on the machine.
-    assert result.generator.problems
+    assert any("were sent more than" in each or "never sent" in each for each in result.generator.problems)
     assert result.sent == 8_000
+    assert result.generator.slip_max_ms > 500
