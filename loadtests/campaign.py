@@ -11,10 +11,8 @@ from pydantic import Field, StringConstraints, model_validator
 from models.card import Name
 from models.errors import DeclarationError
 from models.schema import Declaration, Strict
-from serving.fleet import AppName
+from serving.fleet import AppName, Class
 
-Class = Literal["live", "interactive", "batch"]
-"""What a request may wait; sent as the header `x-headend-class`."""
 Client = Literal["openai", "triton-grpc", "triton-http", "http"]
 """The client library that speaks: `openai`'s, `tritonclient`'s two, or bare HTTP for the highest rates."""
 Label = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,40}$")]

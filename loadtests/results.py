@@ -12,11 +12,12 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from loadtests.campaign import Campaign, Class
+from loadtests.campaign import Campaign
 from loadtests.histogram import Histogram
 from models.errors import DeclarationError
 from models.files import write_atomic
 from models.schema import Strict
+from serving.fleet import Class
 
 RESULT = "result.json"
 Outcome = Literal[

@@ -13,9 +13,10 @@ from typing import Any, Self
 
 import numpy as np
 
-from loadtests.campaign import Campaign, Class
+from loadtests.campaign import Campaign
 from loadtests.histogram import Histogram
 from loadtests.results import ErrorKind, Outcome, Series, Slice
+from serving.fleet import Class
 
 SLICES = 120
 """A run is drawn in about so many stretches, none shorter than a second."""

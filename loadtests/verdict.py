@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal
 
-from loadtests.campaign import Class
 from loadtests.results import Judged, Result, Verdict
+from serving.fleet import Class
 
 _ENDED = {
     "interrupt": "the run was interrupted",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -57,8 +56,7 @@ def main(
         with benchmark(Benchmark.STARTUP):
             startup.run(clips[0], out)
     if chosen & {Benchmark.SMALL_MODEL, Benchmark.SUBTITLES}:
-        # A small model computes on one thread: without a copy for every core it would leave cores idle.
-        with one_site({small_model.MODEL: os.cpu_count() or 1}) as site:
+        with one_site() as site:
             if Benchmark.SMALL_MODEL in chosen:
                 with benchmark(Benchmark.SMALL_MODEL):
                     small_model.run(site, open_store().fetch(small_model.MODEL), out)

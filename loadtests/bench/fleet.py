@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,32 +42,30 @@ def headend(*arguments: str) -> str:
 
 
 @contextmanager
-def one_site(copies: Mapping[str, int] | None = None) -> Iterator[BenchSite]:
-    """The demo fleet's first site alone, up for the length of the block; `copies` as in `declaration`."""
-    with running(["bench"], copies) as status:
+def one_site() -> Iterator[BenchSite]:
+    """The demo fleet's first site alone, up for the length of the block."""
+    with running(["bench"]) as status:
         yield site_of(status, "bench")
 
 
 @contextmanager
-def running(sites: Sequence[str], copies: Mapping[str, int] | None = None) -> Iterator[dict[str, Any]]:
+def running(sites: Sequence[str]) -> Iterator[dict[str, Any]]:
     """A fleet like the demo's with these sites on free ports; yields `headend status --json` once ready."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="headend-bench-")))
         file = folder / "fleet.yaml"
-        file.write_text(yaml.safe_dump(declaration(sites, copies)), "utf-8")
+        file.write_text(yaml.safe_dump(declaration(sites)), "utf-8")
         stack.callback(headend, "down", "-f", str(file))
         headend("up", "-f", str(file), "--detach")
         yield json.loads(headend("status", "-f", str(file), "--json"))
 
 
-def declaration(sites: Sequence[str], copies: Mapping[str, int] | None = None) -> dict[str, Any]:
-    """The demo fleet's declaration with other sites, and so many `copies` of a model where it is named."""
+def declaration(sites: Sequence[str]) -> dict[str, Any]:
+    """The demo fleet's declaration with other sites."""
     free = ports.choose([f"{name} {door}" for name in sites for door in ("front", "peer")], {}, set())
     found: dict[str, Any] = demo_fleet().model_dump(
         mode="json", exclude_none=True, exclude={"sites", "fleet"}
     )
-    for model, count in (copies or {}).items():
-        found["models"][model]["instances"] = count
     return {
         **found,
         "fleet": "bench",

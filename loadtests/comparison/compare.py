@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
-from loadtests.campaign import Class
 from loadtests.comparison import bootstrap
 from loadtests.comparison.figures import MORE_IS_BETTER, Figure
 from loadtests.comparison.seen import Seen, seen
@@ -14,6 +13,7 @@ from loadtests.report import words
 from loadtests.results import Result
 from models.errors import UsageError
 from models.schema import Strict
+from serving.fleet import Class
 
 CONFIDENCE = 0.95
 """That no figure which decides lies outside of its interval."""

@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from loadtests import stretches
-from loadtests.campaign import Campaign, Class
+from loadtests.campaign import Campaign
 from loadtests.results import Result, Slice
+from serving.fleet import Class
 
 Floats = npt.NDArray[np.float64]
 Figure = Literal["p50", "p90", "p99", "mean", "errors", "goodput", "throughput"]

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from loadtests.campaign import Class
 from loadtests.comparison import bootstrap
 from loadtests.comparison.figures import FIGURES, Figure, Floats, Measured, measured, resampled, sliced
 from loadtests.results import Result
 from models.errors import UsageError
+from serving.fleet import Class
 
 FEWEST_BLOCKS = 3
 """Fewer say nothing about how much they vary."""

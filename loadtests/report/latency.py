@@ -11,10 +11,11 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter
 from matplotlib.transforms import blended_transform_factory
 
-from loadtests.campaign import Class, Latency
+from loadtests.campaign import Latency
 from loadtests.report import style, words
 from loadtests.report.style import Dash, Look, Place
 from loadtests.report.view import Floats, View
+from serving.fleet import Class
 
 _MEDIAN = -math.log10(0.5)
 """Where 50% lies on an axis of nines."""

@@ -25,10 +25,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from matplotlib.transforms import blended_transform_factory
 
-from loadtests.campaign import Class
 from loadtests.report import words
 from loadtests.report.view import OTHERS, View
 from loadtests.results import Result
+from serving.fleet import Class
 
 INK, SOFT, FAINT, GRID, PAPER = "#1f2933", "#5d6975", "#9aa5b1", "#e6eaee", "#ffffff"
 BAD, GOOD, WARN = "#c4440c", "#0b7a4b", "#8a5a00"

@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from loadtests import arrivals, stretches
-from loadtests.campaign import Class
 from loadtests.histogram import Histogram
 from loadtests.results import Result, Slice
 from models.errors import HeadendError
+from serving.fleet import Class
 
 Floats = npt.NDArray[np.float64]
 CLASSES: tuple[Class, ...] = ("live", "interactive", "batch")

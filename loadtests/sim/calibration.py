@@ -17,6 +17,7 @@ from loadtests.sim.topology import Machine, Network, SimulatedPool, SimulatedSit
 from models.catalog_index import load_card
 from models.errors import UsageError
 from serving.fleet import Fleet
+from serving.triton.instances import copies
 
 STEPS = 200
 """Quantiles of a measured distribution, beside the least."""
@@ -106,10 +107,12 @@ def _declared(fleet: Fleet, pool: str) -> dict[str, object]:
         if name == pool:
             at_a_time, waiting = app.replicas * app.concurrency, app.replicas * app.queue
             return {"kind": "app", "instances": at_a_time, "waiting": waiting}
-    serving = load_card(pool).serving
+    card = load_card(pool)
+    serving = card.serving
+    site = next(name for name in fleet.sites if pool in fleet.models_at(name))
     return {
         "kind": "model",
-        "instances": fleet.models[pool].instances,
+        "instances": copies(fleet, site, card),
         "max_batch": max(1, serving.max_batch_size),
         "queue_delay_ms": serving.queue_delay_us / 1e3 if serving.max_batch_size else 0,
         "waiting": serving.max_queue,

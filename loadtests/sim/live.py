@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from loadtests.campaign import Class
 from loadtests.sim.view import View
+from serving.fleet import Class
 from serving.router.shares import shares
 
 
@@ -28,9 +28,9 @@ def headend(view: View, class_: Class, sites: Sequence[int]) -> int | None:
 
     As `serving.router.clusters` and `serving.router.overflow` configure Envoy.
     """
-    plan: _Plan | None = view.memory.get("plan")
+    plan: _Plan | None = view.memory.get(class_)
     if plan is None:
-        plan = view.memory["plan"] = _plan(view)
+        plan = view.memory[class_] = _plan(view, class_)
     if plan.overflows and view.server(view.home).in_flight >= plan.room:
         return _elsewhere(view, sites)
     if plan.only is not None and plan.only in sites:
@@ -43,8 +43,8 @@ def headend(view: View, class_: Class, sites: Sequence[int]) -> int | None:
     return view.random.choices(first, [plan.first[site] for site in first])[0]
 
 
-def _plan(view: View) -> _Plan:
-    split = shares(view.fleet, view.pool)
+def _plan(view: View, class_: Class) -> _Plan:
+    split = shares(view.fleet, view.pool, class_)
     numbers = {name: number for number, name in enumerate(view.names)}
     first = {numbers[name]: share for name, share in split.items() if share > 0}
     return _Plan(

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import accumulate
 
-from loadtests.campaign import Class
 from loadtests.sim.live import headend
 from loadtests.sim.prequal import prequal
 from loadtests.sim.view import Policy, View
+from serving.fleet import Class
 
 
 def local_only(view: View, class_: Class, sites: Sequence[int]) -> int | None:

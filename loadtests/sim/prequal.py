@@ -15,8 +15,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from loadtests.campaign import Class
 from loadtests.sim.view import View
+from serving.fleet import Class
 
 POOL = 16
 PROBES = 3

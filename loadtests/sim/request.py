@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from loadtests.campaign import Class
+from serving.fleet import Class
 
 if TYPE_CHECKING:
     from loadtests.sim.view import View

@@ -12,10 +12,11 @@ import numpy as np
 import numpy.typing as npt
 from hdrh.histogram import HdrHistogram
 
-from loadtests.campaign import Campaign, Class
+from loadtests.campaign import Campaign
 from loadtests.histogram import DIGITS, LONGEST_US
 from loadtests.results import Outcome
 from loadtests.tally import SAMPLE, Tally
+from serving.fleet import Class
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
-from loadtests.campaign import Class
 from loadtests.sim.request import Request
 from loadtests.sim.server import Server
+from serving.fleet import Class
 from serving.router.view import FleetView, Pool
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from loadtests.results import Outcome
 from models.errors import UsageError
 from serving.fleet import AppName
 
-CLASS_HEADER, SITE_HEADER, ATTEMPTS_HEADER = "x-headend-class", "x-headend-site", "x-envoy-attempt-count"
+SITE_HEADER, ATTEMPTS_HEADER = "x-headend-site", "x-envoy-attempt-count"
 _SAID = 300
 """Characters that are kept of what a server says with an error."""
 _TAKES: dict[AppName, tuple[inputs.Kind, ...]] = {"subtitles": ("speech",), "review": ("text", "picture")}

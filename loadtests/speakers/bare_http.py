@@ -17,7 +17,6 @@ from loadtests.inputs import Payload
 from loadtests.inputs.judging import Found
 from loadtests.inputs.tensors import Question, questions
 from loadtests.speakers.asking import (
-    CLASS_HEADER,
     Answer,
     Headers,
     Turns,
@@ -30,7 +29,7 @@ from loadtests.speakers.asking import (
 )
 from loadtests.speakers.openai_client import moderated
 from loadtests.speakers.tensors import read, written
-from serving.fleet import AppName
+from serving.fleet import CLASS_HEADER, AppName
 
 _LENGTH = "inference-header-content-length"
 """Where the JSON ends and the binary tensors begin."""

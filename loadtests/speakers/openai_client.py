@@ -13,7 +13,6 @@ from loadtests.campaign import Work
 from loadtests.inputs import Payload
 from loadtests.inputs.judging import Found
 from loadtests.speakers.asking import (
-    CLASS_HEADER,
     Answer,
     answered,
     failed,
@@ -22,7 +21,7 @@ from loadtests.speakers.asking import (
     of_app,
     of_status,
 )
-from serving.fleet import AppName
+from serving.fleet import CLASS_HEADER, AppName
 
 
 class OpenAiSpeaker:

@@ -14,8 +14,9 @@ from tritonclient.utils import InferenceServerException
 from loadtests.campaign import Work
 from loadtests.inputs.tensors import Judge, questions
 from loadtests.results import Outcome
-from loadtests.speakers.asking import CLASS_HEADER, Answer, Turns, answered, failed, guarded
+from loadtests.speakers.asking import Answer, Turns, answered, failed, guarded
 from loadtests.speakers.tensors import read, written
+from serving.fleet import CLASS_HEADER
 
 _CHANNEL = [
     ("grpc.max_send_message_length", 256 << 20),

@@ -13,7 +13,6 @@ from loadtests.campaign import Work
 from loadtests.inputs.judging import Found
 from loadtests.inputs.tensors import Judge, questions
 from loadtests.speakers.asking import (
-    CLASS_HEADER,
     Answer,
     Headers,
     Turns,
@@ -23,6 +22,7 @@ from loadtests.speakers.asking import (
     of_status,
 )
 from loadtests.speakers.tensors import read, written
+from serving.fleet import CLASS_HEADER
 
 
 class _Client(triton.InferenceServerClient):  # type: ignore[misc]

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Literal
 
+from serving.fleet import DEFAULT_CLASS
 from serving.router.shares import shares
 from serving.router.view import LOOPBACK, Address, FleetView, Pool, SiteView
 from serving.router.xds import Json, socket_address
@@ -78,7 +79,7 @@ def clusters(view: FleetView, eds: Callable[[str], Json]) -> list[Json]:
 
 def endpoints(view: FleetView, pool: Pool, protocol: Protocol) -> Json:
     """Where `pool` is answered: priority 0 by share, priority 1 the other sites as a last resort."""
-    split = shares(view, pool)
+    split = shares(view, pool, DEFAULT_CLASS)
     return {
         "@type": "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
         "cluster_name": cluster_name(pool, protocol, "fleet"),

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Literal
 
 from models.errors import DeclarationError
-from serving.fleet import Fleet, Limits
+from serving.fleet import Class, Fleet, Limits
 
 LOOPBACK = "127.0.0.1"
 Kind = Literal["model", "app", "server"]
@@ -78,6 +78,8 @@ class FleetView:
     room: Mapping[str, int] = field(default_factory=dict)
     """Requests that the local site takes of a model at a time, waiting ones included; a model that is not
     named here refuses by itself what it cannot take."""
+    plan: Mapping[tuple[Pool, Class], Mapping[str, float]] = field(default_factory=dict)
+    """What the plan says to this front door: for a pool and class, the share of each site."""
 
     @classmethod
     def of(

@@ -22,6 +22,7 @@ from serving.fleet import AppName, Fleet
 from serving.router import envoy
 from serving.router.view import FleetView, LocalPorts
 from serving.site.spec import PartSpec, SiteDirectory, SiteSpec
+from serving.triton.instances import copies
 
 if TYPE_CHECKING:
     from serving.triton.repository import Changes
@@ -54,6 +55,7 @@ def digests(fleet: Fleet, site: str, bundles: Mapping[str, str], ports: Mapping[
         REPOSITORY: [
             {name: [bundles.get(name), declared["models"][name]] for name in fleet.models_at(site)},
             [declared["sites"][site][setting] for setting in ("threads", "gpus")],
+            os.cpu_count(),
         ],
         APPS: [
             {name: declared["apps"][name] for name in fleet.apps_at(site)},
@@ -62,8 +64,8 @@ def digests(fleet: Fleet, site: str, bundles: Mapping[str, str], ports: Mapping[
             declared["limits"],
             declared["sites"][site]["front_door"],
         ],
-        # Cards say how much a model takes.
-        FRONT_DOOR: [declared, {name: bundles.get(name) for name in fleet.models_at(site)}],
+        # Cards say how much a model takes, and with the cores how many copies there are.
+        FRONT_DOOR: [declared, {name: bundles.get(name) for name in fleet.models_at(site)}, os.cpu_count()],
     }
     needed = {
         REPOSITORY: bool(fleet.models_at(site)),
@@ -90,8 +92,7 @@ def derive(
     parts, changes = [], Changes()
     if REPOSITORY in derived:
         repository = directory.path / "triton" / "models"
-        threads = site.threads or os.cpu_count() or 1
-        changes = write_repository(fleet, name, bundles, repository, flavour="embedded", threads=threads)
+        changes = write_repository(fleet, name, bundles, repository, flavour="embedded")
         parts.append(_triton(fleet, directory, repository, ports))
     if APPS in derived:
         parts.append(_serve(fleet, directory, ports, derived[APPS]))
@@ -156,9 +157,9 @@ def _serve(fleet: Fleet, directory: SiteDirectory, ports: Mapping[str, int], fin
 def _room(fleet: Fleet, site: str, bundles: Mapping[str, Bundle]) -> dict[str, int]:
     """For each model that the front door guards: what is worked on at a time, and what may wait."""
     return {
-        name: use.instances * max(1, serving.max_batch_size) + serving.max_queue
+        name: copies(fleet, site, card) * max(1, card.serving.max_batch_size) + card.serving.max_queue
         for name in fleet.models_at(site)
-        if (use := fleet.models[name]).admission == "front-door" and (serving := bundles[name].card.serving)
+        if fleet.models[name].admission == "front-door" and (card := bundles[name].card)
     }
 
 

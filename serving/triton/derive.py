@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from typing import Literal
 
 from models.card import Card, Precision, Tensor
-from serving.fleet import Fleet
+from serving.fleet import Class, Fleet
 from serving.triton.config import (
     Backend,
-    Class,
     DynamicBatching,
     Instances,
     ModelConfig,
@@ -17,6 +16,7 @@ from serving.triton.config import (
     TensorConfig,
     WarmUp,
 )
+from serving.triton.instances import gpus, instances, threads
 
 Flavour = Literal["embedded", "container"]
 """`embedded`: the wheel's binary, which has the Python backend only; `container`: NVIDIA's image."""
@@ -32,7 +32,6 @@ def model_config(
     card: Card,
     *,
     flavour: Flavour,
-    threads: int,
     version: int,
     bundle: str,
     engine: bool = False,
@@ -41,17 +40,14 @@ def model_config(
 
     Args:
         fleet: says precision, instances and who refuses what is too much.
-        site: says which GPUs there are.
+        site: says which GPUs and how many threads there are.
         card: says the tensors and how they are batched.
         flavour: which Triton will read it.
-        threads: CPU threads that one inference may use.
         version: number of the version directory to serve.
         bundle: digest of the bundle it comes from, so that one may ask the server what it runs.
         engine: a TensorRT plan is served instead of the ONNX graph.
     """
     use = fleet.models[card.name]
-    # models.whisper.recognizer opens its graphs on the CPU, whatever the site has.
-    gpus = () if card.serving.runtime == "recognizer" else tuple(fleet.sites[site].gpus)
     backend = backend_of(card, flavour, engine=engine)
     return ModelConfig(
         name=card.name,
@@ -62,11 +58,11 @@ def model_config(
         inputs=tuple(_tensor(tensor, ragged=_ragged(card)) for tensor in card.serving.inputs),
         outputs=tuple(_tensor(tensor) for tensor in card.serving.outputs),
         batching=_batching(card, limits=use.admission == "triton"),
-        instances=Instances(count=use.instances, gpus=gpus),
+        instances=Instances(count=instances(fleet, site, card), gpus=gpus(fleet, site, card)),
         warm_up=_warm_up(card),
         parameters={
             "bundle": bundle,
-            **_parameters(backend, use.precision, min(threads, card.serving.max_threads or threads)),
+            **_parameters(backend, use.precision, threads(fleet, site, card)),
         },
     )
 

@@ -45,7 +45,6 @@ def write_repository(
     out: Path,
     *,
     flavour: Flavour,
-    threads: int,
     engines: Mapping[str, Path] | None = None,
 ) -> Changes:
     """Make `out` the model repository of `site`.
@@ -56,7 +55,6 @@ def write_repository(
         bundles: a verified bundle of each of the site's models, by name.
         out: the repository; models that are as they should be are not touched.
         flavour: which Triton will read it.
-        threads: CPU threads that one inference may use.
         engines: TensorRT plans by model name; used in the `container` flavour.
 
     Raises:
@@ -80,7 +78,6 @@ def write_repository(
             site,
             bundle.card,
             flavour=flavour,
-            threads=threads,
             version=version,
             engine=plan is not None,
             bundle=bundle.digest,

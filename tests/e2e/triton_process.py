@@ -33,7 +33,7 @@ def fleet_of(uses: Mapping[str, Mapping[str, Any]]) -> Fleet:
         {
             "fleet": "test",
             "models": {name: dict(use) for name, use in uses.items()},
-            "sites": {SITE: {"kind": "local", "front_door": "127.0.0.1:9000"}},
+            "sites": {SITE: {"kind": "local", "front_door": "127.0.0.1:9000", "threads": 1}},
         }
     )
 
@@ -102,7 +102,7 @@ class Triton:
 
     def write(self, bundles: Mapping[str, Bundle]) -> Changes:
         """Bring the repository up to date."""
-        return write_repository(self.fleet, SITE, bundles, self.repository, flavour="embedded", threads=1)
+        return write_repository(self.fleet, SITE, bundles, self.repository, flavour="embedded")
 
     def start(self, models: Iterable[str]) -> Self:
         """Start it and wait until it answers."""

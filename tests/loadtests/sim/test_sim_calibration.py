@@ -42,7 +42,11 @@ def load(rate: float, seconds: float, **more: Any) -> Campaign:
 
 
 def of_demo_fleet(result: Result) -> Result:
-    return result.model_copy(update={"fleet": demo_fleet().model_dump(mode="json")})
+    """As if the demo fleet had answered, its sites with one thread each: one copy of each model."""
+    fleet = demo_fleet().model_dump(mode="json")
+    for site in fleet["sites"].values():
+        site["threads"] = 1
+    return result.model_copy(update={"fleet": fleet})
 
 
 @pytest.fixture(scope="module")

@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from simulated_fleets import CLS, answered_by, campaign, constant, exponential, failed, run, topology
 
-from loadtests.campaign import Class
 from loadtests.sim.live_view import fleet_view, site_views
 from loadtests.sim.policies import BOUND, POLICIES
 from loadtests.sim.prequal import POOL, Probe, Probes, ranking, reuses
 from loadtests.sim.simulation import Simulation
 from loadtests.sim.view import View
+from serving.fleet import DEFAULT_CLASS, Class
 from serving.router.shares import shares
 from serving.router.view import Pool
 
@@ -87,19 +87,19 @@ def test_the_yardstick_is_one_queue_where_sites_are_next_to_each_other() -> None
 def test_headend_asks_the_routers_own_code(serves: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """What `shares` says is what happens; here it is changed, as a load-aware plan will."""
     fleet = topology({"s0": {} if serves else {"pools": []}, "s1": {}, "s2": {}})
-    split = shares(fleet_view(fleet, site_views(fleet), "s0"), Pool("model", CLS))
+    split = shares(fleet_view(fleet, site_views(fleet), "s0"), Pool("model", CLS), DEFAULT_CLASS)
     load = campaign(1, 100, arrivals=[{**AT_S0[0], "rate": 40}])
     answered = answered_by(run(load, fleet), "s0")
     for site, share in split.items():
         assert answered.get(site, 0) / sum(answered.values()) == pytest.approx(share, abs=0.03)
-    monkeypatch.setattr("loadtests.sim.live.shares", lambda view, pool: {"s1": 0.25, "s2": 0.75, "s0": 0})
+    monkeypatch.setattr("loadtests.sim.live.shares", lambda *_: {"s1": 0.25, "s2": 0.75, "s0": 0})
     answered = answered_by(run(load, topology(3)), "s0")
     assert answered["s1"] / (answered["s1"] + answered["s2"]) == pytest.approx(0.25, abs=0.03)
     assert "s0" not in answered
 
 
 def test_sites_without_a_share_are_the_last_resort(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("loadtests.sim.live.shares", lambda view, pool: {"s0": 0.5, "s1": 0.5, "s2": 0})
+    monkeypatch.setattr("loadtests.sim.live.shares", lambda *_: {"s0": 0.5, "s1": 0.5, "s2": 0})
     events = [{"at_s": 20, "do": "kill", "site": site, "part": "triton"} for site in ("s0", "s1")]
     fleet = topology(3, failures={"restart_s": {"triton": 100}})
     result = run(campaign(1, 60, arrivals=[{**AT_S0[0], "rate": 40}], events=events), fleet)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.errors import DeclarationError
-from serving.fleet import Fleet
+from serving.fleet import DEFAULT_CLASS, Fleet
 from serving.router.clusters import WEIGHTS, endpoints, protocols
 from serving.router.shares import shares
 from serving.router.view import FleetView, LocalPorts
@@ -37,7 +37,7 @@ def views(draw: st.DrawFn) -> FleetView:
 @given(views())
 def test_shares_cover_exactly_the_pools_sites_and_sum_to_one(view: FleetView) -> None:
     for pool in view.pools:
-        split = shares(view, pool)
+        split = shares(view, pool, DEFAULT_CLASS)
         assert set(split) == {site.name for site in view.sites_of(pool)}
         assert all(share >= 0 for share in split.values())
         assert sum(split.values()) == pytest.approx(1)
@@ -46,7 +46,7 @@ def test_shares_cover_exactly_the_pools_sites_and_sum_to_one(view: FleetView) ->
 @given(views())
 def test_what_is_here_is_answered_here(view: FleetView) -> None:
     for pool in view.pools:
-        split = shares(view, pool)
+        split = shares(view, pool, DEFAULT_CLASS)
         assert split.get(view.local.name, 1) == 1
         if view.local.name not in split:
             assert len(set(split.values())) == 1
@@ -55,7 +55,7 @@ def test_what_is_here_is_answered_here(view: FleetView) -> None:
 @given(views())
 def test_every_site_of_a_pool_is_an_endpoint_once(view: FleetView) -> None:
     for pool in view.pools:
-        split = shares(view, pool)
+        split = shares(view, pool, DEFAULT_CLASS)
         for protocol in protocols(pool):
             localities = endpoints(view, pool, protocol)["endpoints"]
             assert [each["locality"]["zone"] for each in localities] == [

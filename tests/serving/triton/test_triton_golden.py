@@ -18,6 +18,9 @@ from serving.triton.derive import Flavour, model_config
 
 GOLDEN = Path(__file__).parent / "golden"
 DEMO = demo_fleet()
+DEMO = DEMO.model_copy(
+    update={"sites": {name: site.model_copy(update={"threads": 2}) for name, site in DEMO.sites.items()}}
+)
 
 
 def gpu_fleet() -> Fleet:
@@ -25,7 +28,9 @@ def gpu_fleet() -> Fleet:
     declared = DEMO.model_dump(mode="json")
     for use in declared["models"].values():
         use |= {"precision": "fp16", "instances": 2, "admission": "triton"}
-    declared["sites"] = {"gpu": {"kind": "local", "front_door": "127.0.0.1:9000", "gpus": [0, 1]}}
+    declared["sites"] = {
+        "gpu": {"kind": "local", "front_door": "127.0.0.1:9000", "gpus": [0, 1], "threads": 2}
+    }
     return Fleet.model_validate(declared)
 
 
@@ -46,7 +51,6 @@ def test_demo_fleet(
         site,
         load_card(name),
         flavour=flavour,
-        threads=2,
         version=1,
         bundle="0" * 64,
         engine=engine,

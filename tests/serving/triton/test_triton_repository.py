@@ -31,7 +31,7 @@ def write(bundles: Mapping[str, Bundle], out: Path, **options: Any) -> Changes:
         "here",
         bundles,
         out,
-        **({"flavour": "embedded", "threads": 2} | options),
+        **({"flavour": "embedded"} | options),
     )
 
 

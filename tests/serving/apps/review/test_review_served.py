@@ -59,7 +59,7 @@ def triton(tmp_path_factory: pytest.TempPathFactory, bundles: dict[str, Bundle])
             "sites": {"here": {"front_door": "127.0.0.1:9000"}},
         }
     )
-    write_repository(fleet, "here", bundles, folder / "repository", flavour="embedded", threads=2)
+    write_repository(fleet, "here", bundles, folder / "repository", flavour="embedded")
     http, grpc, metrics = free_ports(3)
     argv, env = server.command(folder / "repository", http, grpc, metrics, list(bundles), folder / "runtime")
     with (folder / "log").open("wb") as log:

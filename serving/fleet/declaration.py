@@ -35,8 +35,9 @@ class ModelUse(Strict):
 
     precision: Precision = "fp32"
     """int8 is usually fastest on a CPU; the bundle must contain it."""
-    instances: int = Field(default=1, ge=1, le=64)
-    """Copies in memory per site (per GPU where there are GPUs)."""
+    instances: int | None = Field(default=None, ge=1, le=64)
+    """Copies in memory per site (per GPU where there are GPUs); by default one per GPU, and on CPUs as many
+    as keep the site's threads busy: see `serving.triton.instances`."""
     admission: Literal["front-door", "triton"] = "front-door"
     """Who refuses what the model cannot take: the front door's limits, or Triton's own queue policies
     (classes, `max_queue` and `queue_timeout_ms` of the card). Triton's cost: a request that arrives while

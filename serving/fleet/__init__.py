@@ -1,0 +1,30 @@
+"""`fleet.yaml`: all a person writes to run a fleet. Each subject has a module; this is their public face."""
+
+from serving.fleet.classes import CLASS_HEADER, CLASSES, DEFAULT_CLASS, Class
+from serving.fleet.declaration import (
+    ALIASES,
+    AppName,
+    AppUse,
+    Fleet,
+    HostPort,
+    Limits,
+    ModelUse,
+    Site,
+    demo_fleet,
+)
+
+__all__ = [
+    "ALIASES",
+    "CLASSES",
+    "CLASS_HEADER",
+    "DEFAULT_CLASS",
+    "AppName",
+    "AppUse",
+    "Class",
+    "Fleet",
+    "HostPort",
+    "Limits",
+    "ModelUse",
+    "Site",
+    "demo_fleet",
+]
