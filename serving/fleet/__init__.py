@@ -12,6 +12,7 @@ from serving.fleet.declaration import (
     Site,
     demo_fleet,
 )
+from serving.fleet.rollout import Rollout
 
 __all__ = [
     "ALIASES",
@@ -25,6 +26,7 @@ __all__ = [
     "HostPort",
     "Limits",
     "ModelUse",
+    "Rollout",
     "Site",
     "demo_fleet",
 ]

@@ -12,6 +12,7 @@ from models.card import Name, Precision
 from models.errors import DeclarationError
 from models.schema import Declaration, Strict
 from serving.capacity import CapacityRecord
+from serving.fleet.rollout import Rollout
 
 
 def _real_port(address: str) -> str:
@@ -113,6 +114,7 @@ class Fleet(Declaration):
     models: dict[Name, ModelUse]
     apps: dict[AppName, AppUse] = {}
     limits: Limits = Limits()
+    rollout: Rollout = Rollout()
     sites: dict[Name, Site] = Field(min_length=1)
 
     @classmethod

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from serving.fleet import ALIASES
 from serving.router import protocol
+from serving.router.clusters import readiness_path
 from serving.router.view import FleetView
 from serving.router.xds import Json, equals, grpc_methods, path_regex, set_header
 
@@ -44,6 +45,15 @@ def management() -> Iterator[Json]:
         yield refuse(path_regex(path), 403, _MANAGEMENT)
     methods = grpc_methods(*protocol.MANAGEMENT_METHODS)
     yield refuse(methods, 403, _MANAGEMENT, _PERMISSION_DENIED)
+
+
+def draining(view: FleetView) -> Iterator[Json]:
+    """To other front doors, which ask whether this site is ready: no. Requests on their way are answered."""
+    for pool in view.pools:
+        if view.local.answers(pool):
+            yield refuse(
+                {"path": readiness_path(pool)}, 503, f"Site {view.local.name} is draining; ask another one."
+            )
 
 
 def unknown(view: FleetView) -> Iterator[Json]:

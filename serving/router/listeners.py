@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib import resources
 
-from serving.router import protocol, routes
+from serving.router import canary, protocol, routes
 from serving.router.clusters import fleet_clusters
 from serving.router.replies import local_replies
 from serving.router.view import Address, FleetView
@@ -63,13 +63,14 @@ def _listener(view: FleetView, name: str, at: Address, filters: list[Json], sour
 
 
 def _ready(view: FleetView) -> Json:
-    """`/readyz`: some endpoint of every pool is healthy, wherever it is."""
+    """`/readyz`: clients are welcome, and some endpoint of every pool is healthy, wherever it is."""
+    needed = [canary.DOOR, *(name for name, _, _ in fleet_clusters(view))]
     return extension(
         "envoy.filters.http.health_check",
         f"{_HTTP}.health_check.v3.HealthCheck",
         pass_through_mode=False,
         headers=[equals(":path", "/readyz")],
-        cluster_min_healthy_percentages={name: {"value": 1} for name, _, _ in fleet_clusters(view)},
+        cluster_min_healthy_percentages={name: {"value": 1} for name in needed},
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from serving.router import answers, overflow, protocol
+from serving.router import answers, canary, overflow, protocol
 from serving.router.clusters import Protocol, Scope, cluster_name, readiness_path
 from serving.router.view import FleetView, Pool
 from serving.router.xds import (
@@ -79,7 +79,12 @@ def peer(view: FleetView) -> Json:
     ]
     return _configuration(
         "peer",
-        [*answers.management(), *readiness, *_pool_routes(view, "local", []), *answers.unknown(view)],
+        [
+            *answers.management(),
+            *(answers.draining(view) if view.transition.draining else readiness),
+            *_pool_routes(view, "local", []),
+            *answers.unknown(view),
+        ],
         {"request_headers_to_add": [set_header(HOP_HEADER, "1")]},
     )
 
@@ -154,6 +159,8 @@ def _forward(view: FleetView, call: _Call, pool: Pool, scope: Scope) -> Json:
     if call.is_stream:
         age = {"max_stream_duration": STREAM_MAX_AGE}
         action |= {"timeout": "0s", "idle_timeout": timeout, "max_stream_duration": age}
+    elif scope == "fleet":
+        action |= canary.copies(view, pool, call.speaks)
     return {
         "match": call.match,
         "metadata": {"filter_metadata": {"headend": {"pool": pool.name}}},

@@ -10,6 +10,7 @@ from typing import Literal
 
 from models.errors import DeclarationError
 from serving.fleet import Class, Fleet, Limits
+from serving.router.transition import Transition
 
 LOOPBACK = "127.0.0.1"
 Kind = Literal["model", "app", "server"]
@@ -80,6 +81,8 @@ class FleetView:
     named here refuses by itself what it cannot take."""
     plan: Mapping[tuple[Pool, Class], Mapping[str, float]] = field(default_factory=dict)
     """What the plan says to this front door: for a pool and class, the share of each site."""
+    transition: Transition = field(default_factory=Transition)
+    """What a roll-out or an operator asks of this front door."""
 
     @classmethod
     def of(

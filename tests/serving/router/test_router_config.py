@@ -79,6 +79,11 @@ def test_envoy_accepts_it(text: str, tmp_path: Path) -> None:
         if text
         else demo_view()
     )
+    accepted(view, tmp_path)
+
+
+def accepted(view: FleetView, tmp_path: Path) -> None:
+    """Have Envoy say that it would run on it."""
     envoy.write_config(view, tmp_path)
     resources = envoy.discovery(view, tmp_path)
     routes = {each["name"]: each for name in resources if "routes/" in name for each in resources[name]}
