@@ -149,7 +149,10 @@ class OpenLoop:
         self._observe(record, start.work)
 
     def _drain(self) -> None:
-        """Wait for the answers that are still to come: as long as clients do, or briefly after a stop."""
+        """Wait for the answers that are still to come: as long as clients do, or briefly after a stop.
+
+        Then close the speakers; one whose answer never came ends with the process.
+        """
         longest = max(work.timeout_s for work in self.campaign.workload)
         all_answered = gevent.spawn(self._open.join)
         gevent.wait([all_answered, self._abandoned], longest + PATIENCE_S, count=1)
@@ -158,6 +161,9 @@ class OpenLoop:
         self._given_up = not self._abandoned.is_set()
         self._open.kill()
         all_answered.kill()
+        for speakers in self._free.values():
+            for speaker in speakers:
+                speaker.close()
 
     def _now(self) -> float:
         return time.monotonic() - self._begin

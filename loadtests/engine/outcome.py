@@ -12,10 +12,11 @@ from rich.table import Table
 from loadtests.arrivals import mean_rate
 from loadtests.campaign import Arrival, Campaign, Work
 from loadtests.engine.happenings import words
-from loadtests.results import Judged, Result
+from loadtests.results import Judged, Result, Verdict
+from loadtests.verdict import headline, why_ended
 
 HELD, MISSED, UNUSABLE = 0, 1, 2
-_ENDED = {"interrupt": "it was interrupted", "worker": "a worker died"}
+_COLOURS: dict[Verdict, str] = {"held": "green", "missed": "red", "invalid": "red", "none": "yellow"}
 _BARS = " ▁▂▃▄▅▆▇█"
 _COLUMNS = 60
 
@@ -52,10 +53,12 @@ def summary(result: Result, folder: Path) -> dict[str, Any]:
 
 def show_result(console: Console, result: Result, folder: Path) -> None:
     """The verdict, what it rests on, and where to read on."""
-    console.print(f"\n{_verdict(result)}")
+    colour = "bold" if result.complete and not result.judged else f"bold {_COLOURS[result.verdict]}"
+    console.print(f"\n[{colour}]{escape(headline(result))}.[/]")
     if not result.complete:
-        why = _ENDED.get(result.ended_by, f"the limit `{result.ended_by}` was reached")
-        console.print(f"[yellow]It ended after {result.seconds:.0f} s: {why}.[/]")
+        console.print(f"[yellow]It ended after {result.seconds:.0f} s: {why_ended(result)}.[/]")
+    if result.verdict == "invalid":
+        console.print("These figures mean nothing:")
     for problem in result.generator.problems:
         console.print(f"  {escape(problem)}")
     if result.judged:
@@ -76,19 +79,6 @@ def show_result(console: Console, result: Result, folder: Path) -> None:
         console.print(f"[red]{error.count:,} × {error.outcome}[/] at {error.work}: {escape(error.example)}")
     report = folder / "report.html"
     console.print(f"report: {report if report.exists() else folder}")
-
-
-def _verdict(result: Result) -> str:
-    if result.verdict == "invalid":
-        return (
-            "[bold red]No verdict: the load generator could not do its work. These figures mean nothing:[/]"
-        )
-    if not result.complete:
-        return "[bold yellow]No verdict.[/]"
-    return {
-        "held": "[bold green]All objectives held.[/]",
-        "missed": "[bold red]Objectives were missed.[/]",
-    }.get(result.verdict, "[bold]Done; the campaign has no objectives.[/]")
 
 
 def _value(judged: Judged, value: float | None) -> str:

@@ -79,7 +79,7 @@ def test_the_exit_code_says_the_verdict(headend, campaign, door, tmp_path):
     assert (folder / "report.html").stat().st_size > 10_000
     strict = campaign(objectives={"classes": {"live": {"p50_ms": 20_000}}, "character_error_rate": 0})
     done = headend("run", strict, "--target", f"http://{door}", "--out", tmp_path / "strict", code=1)
-    assert "Objectives were missed" in done.stdout
+    assert "Missed: character error rate" in done.stdout
     assert str(tmp_path / "strict" / "report.html") in done.stdout
     assert "sent" in done.stderr  # progress, for logs
 
