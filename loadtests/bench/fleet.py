@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from models.errors import HeadendError
-from serving.fleet import demo_fleet
+from serving.fleet import Fleet, demo_fleet
 from serving.site import ports
 
 HEADEND = Path(sys.executable).with_name("headend")
@@ -77,6 +77,18 @@ def declaration(sites: Sequence[str]) -> dict[str, Any]:
             for name in sites
         },
     }
+
+
+def fleet_of(status: dict[str, Any], sites: Sequence[str]) -> Fleet:
+    """The declaration of the fleet that `running` has started with `sites`, from its status."""
+    addresses = {
+        name: {
+            "front_door": status["sites"][name]["front_door"],
+            "peer": f"127.0.0.1:{status['sites'][name]['parts']['envoy']['ports']['peer']}",
+        }
+        for name in sites
+    }
+    return Fleet.model_validate({**declaration(sites), "sites": addresses})
 
 
 def site_of(status: dict[str, Any], name: str) -> BenchSite:

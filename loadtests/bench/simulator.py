@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from rich.table import Table
 
 from loadtests.bench import report
-from loadtests.bench.fleet import declaration, running
+from loadtests.bench.fleet import fleet_of, running
 from loadtests.bench.machine import Watch, cpu_seconds
 from loadtests.campaign import Campaign
 from loadtests.engine import Targets, run_campaign
@@ -29,7 +29,6 @@ from loadtests.sim.run import simulate
 from loadtests.sim.times import mean_ms
 from loadtests.sim.topology import Topology
 from models.errors import HeadendError
-from serving.fleet import Fleet
 
 SITES = ("hub", "edge")
 AIM_PER_MINUTE = 1_000_000
@@ -66,7 +65,7 @@ def run(out: Path) -> None:
         sites = status["sites"]
         pids = [sites[site]["pid"] for site in SITES]
         watch = Watch.start(pids)
-        targets = Targets.of_fleet(_fleet(sites))
+        targets = Targets.of_fleet(fleet_of(status, SITES))
         figures = compare_with(
             partial(_live, targets=targets), _UsedForRequests(pids), float(os.cpu_count() or 1)
         )
@@ -231,18 +230,6 @@ class _UsedForRequests:
     def __call__(self) -> float:
         passed = time.monotonic() - self._begin
         return cpu_seconds(self._pids) - self._before - self._at_rest * passed
-
-
-def _fleet(sites: Mapping[str, Any]) -> Fleet:
-    """The declaration of the fleet that `running` has started, from its status."""
-    addresses = {
-        name: {
-            "front_door": site["front_door"],
-            "peer": f"127.0.0.1:{site['parts']['envoy']['ports']['peer']}",
-        }
-        for name, site in sites.items()
-    }
-    return Fleet.model_validate({**declaration(SITES), "sites": addresses})
 
 
 def _busy(topology: Topology, cpu_each: Mapping[str, float], cores: float) -> dict[str, float]:
