@@ -131,8 +131,8 @@ class Failures(Strict):
         return self.restart_s.get(part, RESTART_S[part])
 
 
-RESTART_S = {"site": 35.0, "triton": 12.0, "serve": 20.0, "envoy": 1.0}
-"""Assumed: about what two sites on two cores take."""
+RESTART_S = {"site": 24.0, "triton": 10.0, "serve": 22.0, "envoy": 1.2}
+"""What the demo fleet takes on two cores (`python -m loadtests.bench startup`)."""
 
 
 class Topology(Declaration):
