@@ -15,6 +15,7 @@ from rich.table import Table
 
 from loadtests import campaign as campaigns
 from loadtests.campaign import Campaign
+from loadtests.testbed.cli import app as testbed
 from models.console import out, print_json
 from models.errors import MissingExtraError, UsageError
 from models.home import home
@@ -56,6 +57,8 @@ app = typer.Typer(
     "meanwhile, and what must hold. Try one on the fleet that runs here:\n\n"
     "`headend loadtest run smoke`",
 )
+
+app.add_typer(testbed)
 
 Name = Annotated[str, typer.Argument(metavar="CAMPAIGN", help="A shipped campaign's name, or a file's path.")]
 FleetFile = Annotated[

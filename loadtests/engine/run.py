@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -45,11 +45,13 @@ def run_campaign(
     web: bool = False,
     view: bool = True,
     report: bool = True,
+    on_begin: Callable[[float], None] | None = None,
 ) -> Result:
     """Run `campaign` against `targets`; leave the run's files in the folder `out`, and return its result.
 
     `workers` processes generate the load. `web` opens locust's page on a free port of 127.0.0.1. `view`
     shows progress on standard error. `report` writes `report.html` and its pictures, which takes seconds.
+    `on_begin` is called when the start is agreed on, with its time on the monotonic clock.
 
     An interrupt (SIGINT, SIGTERM) ends the run early: the result is returned with `complete` false and
     `ended_by` `interrupt`; a second one, or one before anything was sent, raises `KeyboardInterrupt`. Raises
@@ -59,7 +61,7 @@ def run_campaign(
     checks.against(campaign, targets)
     files.prepare(out)
     generator = Generator(campaign, targets.doors, workers=workers, web=web, log=out / files.LOG)
-    run = _Run(campaign, targets)
+    run = _Run(campaign, targets, on_begin)
     with _interrupts() as interrupts, generator, run, closing(opened(err, view)) as shown:
         run.attend(generator, shown, interrupts)
     result = judge(run.result(out.absolute().name, workers, generator.dead))
@@ -101,8 +103,11 @@ def _interrupts() -> Iterator[_Interrupts]:
 class _Run:
     """One run from the parent's side; a context manager that ends what goes on beside the load."""
 
-    def __init__(self, campaign: Campaign, targets: Targets) -> None:
+    def __init__(
+        self, campaign: Campaign, targets: Targets, on_begin: Callable[[float], None] | None
+    ) -> None:
         self._campaign, self._targets, self._seen = campaign, targets, Seen(campaign)
+        self._on_begin = on_begin
         self.tally = Tally(campaign)
         self._vitals: list[Vitals] = []
         self._ends: list[tuple[str, float]] = []
@@ -169,6 +174,8 @@ class _Run:
 
     def _begin(self, begin: float) -> None:
         self._seen.begin, self._seen.note = begin, ""
+        if self._on_begin is not None:
+            self._on_begin(begin)
         self._machine = Watch.start()
         longest = max(work.timeout_s for work in self._campaign.workload)
         self._latest = begin + self._campaign.seconds + longest + _OVERDUE_S

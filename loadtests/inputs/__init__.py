@@ -25,7 +25,7 @@ from models.catalog_index import CATALOG
 from models.errors import UsageError
 from models.recordings import speech
 
-Kind = Literal["speech", "picture", "text-line", "text", "random"]
+Kind = Literal["speech", "picture", "text-line", "text", "random", "recorded"]
 _PAUSE_S = 0.8
 _CLIPS = CATALOG / "whisper-base" / "clips"
 _PAGES = CATALOG / "ppocr-det" / "cases"
@@ -146,4 +146,9 @@ _MAKERS: dict[str, tuple[Kind, str, Callable[[], Sequence[Payload]]]] = {
     "clean-texts": ("text", "5 texts that the packaged policy lets pass", lambda: _texts("clean")),
     "unwanted-texts": ("text", "5 texts that it finds terms in", lambda: _texts("unwanted")),
     "random": ("random", "random tensors of the shapes that a model's card gives as examples", lambda: ()),
+    "recorded": (
+        "recorded",
+        "the cases in a model's bundle, with the answers that its source gave",
+        lambda: (),
+    ),
 }

@@ -30,6 +30,7 @@ from models.card import Card, Tensor
 from models.catalog_index import load_card
 from models.errors import UsageError
 from models.recipe import Array
+from models.store import open_store
 
 ROW_SUM_WITHIN = 0.02
 """How far probabilities may be from adding up to 1: half precision and fused sums."""
@@ -66,9 +67,11 @@ def questions(model: str, name: str, batch: int) -> list[Question]:
         )
     if given.kind == "random":
         return list(_random(card, batch))
+    if given.kind == "recorded":
+        return list(_recorded(card, batch))
     kind, make = _MAKERS.get(model, (None, None))
     if make is None or given.kind != kind:
-        fitting = [one for one in inputs.names() if inputs.get(one).kind in (kind, "random")]
+        fitting = [one for one in inputs.names() if inputs.get(one).kind in (kind, "random", "recorded")]
         raise UsageError(
             f"model `{model}` does not take the input `{name}`", hint=f"It takes {', '.join(fitting)}."
         )
@@ -243,6 +246,21 @@ def _random(card: Card, batch: int) -> Iterator[Question]:
             if not declared.optional
         }
         yield Question(tensors, partial(_judge, card, batch, lambda _: Found()))
+
+
+def _recorded(card: Card, batch: int) -> Iterator[Question]:
+    """What the source runtime answered is known for each case; its tolerance is the card's for fp32."""
+    tolerance = card.parity.tolerances["fp32"]
+    for one in open_store().fetch(card.name).recorded():
+
+        def judge(outputs: Tensors, expected: Tensors = one.expected) -> Found:
+            for name, wanted in expected.items():
+                if not np.allclose(outputs[name], wanted, tolerance.relative, tolerance.absolute):
+                    return Found(f"output `{name}` is not what was recorded")
+            return Found()
+
+        rows = {name: np.repeat(value, batch, axis=0) for name, value in one.case.inputs.items()}
+        yield Question(rows, partial(_judge, card, batch, judge))
 
 
 def _values(declared: Tensor, batch: int | None, random: np.random.Generator) -> Array:

@@ -1,0 +1,100 @@
+"""`headend loadtest testbed`: scenarios on real sites in network namespaces of this machine."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from loadtests.testbed import scenario as scenarios
+from loadtests.testbed.scenario import Cell, Scenario
+from models.console import err, out, print_json
+from models.home import home
+
+app = typer.Typer(
+    name="testbed",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    help="Real sites on this machine, each in a network namespace of its own, joined by shaped links.\n\n"
+    "Envoy, Triton and the supervisors are real; the models only take the time that the scenario declares. "
+    "Needs root, iproute2 and /dev/net/tun.",
+)
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
+
+
+@app.command("list")
+def list_(json: Json = False) -> None:
+    """The scenarios that come with headend."""
+    found = {name: Scenario.load(path) for name, path in scenarios.shipped().items()}
+    rows = [
+        {"scenario": name, "what it shows": one.title, "cells": len(one.cells), "sites": len(one.sites)}
+        for name, one in found.items()
+    ]
+    if json:
+        return print_json(rows)
+    table = Table("scenario", "what it shows", "cells", "sites", box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*map(str, row.values()))
+    return out.print(table)
+
+
+@app.command()
+def run(
+    name: Annotated[
+        str, typer.Argument(metavar="SCENARIO", help="A shipped scenario's name, or a file's path.")
+    ],
+    only: Annotated[
+        list[str] | None, typer.Option("--cell", help="Only this cell; may be given more than once.")
+    ] = None,
+    short: Annotated[bool, typer.Option("--short", help="The short form: a few cells, one round.")] = False,
+    folder: Annotated[
+        Path | None,
+        typer.Option("--out", help="Where results go; by default a new folder in $HEADEND_HOME/loadtests."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Build the scenario's sites, run its cells, and take everything down.
+
+    The folder gets `results.json`, `report.html`, and for each cell the folder of its campaign's run. The
+    exit code is 0 when all was run, whatever the figures.
+    """
+    from loadtests.testbed import drive, report
+    from loadtests.testbed.bed import Testbed
+
+    scenario = scenarios.find(name)
+    cells = _cells(scenario, only or [], short)
+    chosen = (
+        folder or home() / "loadtests" / f"testbed-{scenario.scenario}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+    )
+    with Testbed(scenario, err.print) as bed:
+        outcomes = drive.run(bed, cells, chosen.absolute(), err.print)
+    results = report.Results.of(scenario, outcomes)
+    report.write(results, chosen)
+    if json:
+        print_json(results.model_dump(mode="json", by_alias=True))
+    else:
+        report.show(out, results)
+        out.print(f"Report: {chosen / report.PAGE}")
+
+
+@app.command()
+def down(json: Json = False) -> None:
+    """End whatever a testbed left on this machine, however it ended."""
+    from loadtests.testbed import bed
+
+    bed.refuse()
+    removed = bed.down()
+    if json:
+        print_json({"removed": removed})
+    else:
+        out.print(f"Removed: {', '.join(removed)}." if removed else "No testbed is on this machine.")
+
+
+def _cells(scenario: Scenario, only: list[str], short: bool) -> list[Cell]:
+    if short:
+        cells = [cell for cell in scenario.cells if cell.name in scenario.short]
+        return [cell.shortened(scenario.short_s) for cell in cells]
+    return [scenario.cell(name) for name in only] or scenario.cells

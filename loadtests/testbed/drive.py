@@ -1,0 +1,128 @@
+"""Runs the cells of a scenario: load by the campaign engine, faults and policies by a clock beside it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from loadtests.engine import Targets, run_campaign
+from loadtests.results import Result
+from loadtests.testbed import faults, figures
+from loadtests.testbed.bed import Tell, Testbed
+from loadtests.testbed.figures import Cost, Figures
+from loadtests.testbed.load import campaign, stretches
+from loadtests.testbed.scenario import Cell, Fault, Scenario
+from models.errors import HeadendError
+
+_LONGEST_S = threading.TIMEOUT_MAX / 2
+CALM_S = 3.0
+"""Between two cells: what the last one left in queues is answered, and probes have found out who is back."""
+
+
+@dataclass
+class Outcome:
+    """What came of one cell."""
+
+    cell: str
+    figures: list[Figures]
+    costs: list[Cost]
+    problems: list[str]
+    """Why the figures cannot be trusted; empty when they can."""
+    pressure: float
+    """Share of the time in which some task of the machine waited for a core."""
+
+
+def run(bed: Testbed, cells: Sequence[Cell], folder: Path, tell: Tell) -> list[Outcome]:
+    """Run the cells one after the other; each leaves the folder of its campaign's run in `folder`."""
+    outcomes = []
+    for number, cell in enumerate(cells, 1):
+        tell(f"cell {number} of {len(cells)}: {cell.name}, {_seconds(cell):.0f} s")
+        outcomes.append(_run(bed, cell, folder / cell.name))
+        time.sleep(CALM_S)
+    return outcomes
+
+
+def _seconds(cell: Cell) -> float:
+    return cell.seconds * len(stretches(cell))
+
+
+def _run(bed: Testbed, cell: Cell, folder: Path) -> Outcome:
+    with _Clock(sorted(_breaks(bed, cell))) as clock:
+        result = run_campaign(
+            campaign(bed.scenario, cell), Targets(bed.doors), folder, view=False, on_begin=clock.start
+        )
+    if clock.failure is not None:
+        raise clock.failure
+    return _outcome(bed.scenario, cell, result, folder)
+
+
+def _outcome(scenario: Scenario, cell: Cell, result: Result, folder: Path) -> Outcome:
+    requests = figures.read(folder)
+    return Outcome(
+        cell=cell.name,
+        figures=figures.by_policy(scenario, cell, requests),
+        costs=[figures.cost(scenario, cell, fault, requests) for fault in cell.faults],
+        problems=result.generator.problems,
+        pressure=result.generator.pressure,
+    )
+
+
+@dataclass(order=True)
+class _Moment:
+    at_s: float
+    act: Callable[[], None] = field(compare=False)
+    ends: bool = field(default=False, compare=False)
+    """It ends a fault: done in any case."""
+
+
+def _breaks(bed: Testbed, cell: Cell) -> Iterator[_Moment]:
+    """Every fault's begin and end."""
+    for fault in cell.faults:
+        held = ExitStack()
+        yield _Moment(fault.at_s, partial(_break, bed, fault, held))
+        yield _Moment(fault.at_s + (fault.for_s or _LONGEST_S), held.close, ends=True)
+
+
+def _break(bed: Testbed, fault: Fault, held: ExitStack) -> None:
+    held.callback(faults.begin(bed, fault))
+
+
+class _Clock:
+    """Does what is due in a thread of its own. At the end all faults are over, due or not."""
+
+    def __init__(self, moments: Sequence[_Moment]) -> None:
+        self._moments, self._over = moments, threading.Event()
+        self._thread: threading.Thread | None = None
+        self.failure: HeadendError | OSError | None = None
+        """What kept it from doing all."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def start(self, begin: float) -> None:
+        """`begin`: the campaign's start, monotonic clock."""
+        self._thread = threading.Thread(target=self._run, args=(begin,))
+        self._thread.start()
+
+    def _run(self, begin: float) -> None:
+        try:
+            for moment in self._moments:
+                early = self._over.wait(max(0.0, min(begin + moment.at_s - time.monotonic(), _LONGEST_S)))
+                if not early or moment.ends:
+                    moment.act()
+        except (HeadendError, OSError) as error:
+            self.failure = error

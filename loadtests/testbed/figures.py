@@ -1,0 +1,191 @@
+"""What a cell's single requests say: latencies under each policy, and what a fault cost."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+
+from loadtests.engine.files import REQUESTS
+from loadtests.testbed.load import stretches
+from loadtests.testbed.scenario import Cell, Fault, Policy, Scenario
+from models.schema import Strict
+from serving.fleet import Class
+
+WINDOW_S = 1.0
+"""Over so long a fault's p99 is taken: it is over when all later windows are within the objective."""
+AFTER_S = 20.0
+"""So long after a fault's end the site that comes back is watched."""
+
+
+class Figures(Strict):
+    """One policy in one cell, one class."""
+
+    cell: str
+    policy: Policy | None
+    class_: Class
+    requests: int
+    failed: int
+    mean_ms: float
+    """Of what was answered rightly, from the intended start; likewise below."""
+    p50_ms: float
+    p99_ms: float
+    goodput: float
+    """Share of the requests that were answered rightly within the class's objective."""
+    good_per_s: float
+    attempts: float
+    """Attempts of front doors per request."""
+
+
+class Cost(Strict):
+    """What one fault cost. Times count from its begin, and belong to requests by their intended start."""
+
+    cell: str
+    fault: str
+    requests: int
+    """While it lasted and `AFTER_S` longer, at front doors that were there to take them."""
+    failed: int
+    """Of these: each could have been asked again elsewhere."""
+    examples: dict[str, int]
+    """Outcomes of the failed."""
+    recovered_s: float
+    """From then on every window's p99 was within the objective, until the fault ended."""
+    slowest_ms: float
+    p99_before_ms: float
+    healed_s: float | None
+    """Likewise from the fault's end on; None: it has no end of its own."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request of the sample."""
+
+    class_: Class
+    door: str
+    site: str
+    intended: float
+    ended: float
+    outcome: str
+    attempts: int
+
+    @property
+    def ms(self) -> float:
+        """Response time, milliseconds."""
+        return (self.ended - self.intended) * 1e3
+
+    @property
+    def is_right(self) -> bool:
+        """Answered, and rightly."""
+        return self.outcome == "ok"
+
+
+def read(folder: Path) -> list[Request]:
+    """A run's single requests by intended start; a sample when there are more than the engine keeps."""
+    text = gzip.decompress((folder / REQUESTS).read_bytes()).decode()
+    return [
+        Request(
+            class_=cast("Class", row["class_"]),
+            door=row["door"],
+            site=row["site"],
+            intended=float(row["intended"]),
+            ended=float(row["ended"]),
+            outcome=row["outcome"],
+            attempts=int(row["attempts"]),
+        )
+        for row in csv.DictReader(io.StringIO(text))
+    ]
+
+
+def by_policy(scenario: Scenario, cell: Cell, requests: Sequence[Request]) -> list[Figures]:
+    """A row for each policy and class; the start of each stretch is left out."""
+    turns = stretches(cell)
+    objective = {stream.class_: stream.p99_ms for stream in scenario.traffic}
+    counted: dict[tuple[Policy | None, Class], list[Request]] = {}
+    for one in requests:
+        stretch = turns[min(int(one.intended / cell.seconds), len(turns) - 1)]
+        if one.intended - stretch.begin >= cell.warm_up_s:
+            counted.setdefault((stretch.policy, one.class_), []).append(one)
+    seconds = (cell.seconds - cell.warm_up_s) * cell.rounds
+    return [
+        _figures(cell, policy, class_, some, objective[class_], seconds)
+        for (policy, class_), some in sorted(counted.items(), key=lambda item: str(item[0]))
+    ]
+
+
+def _figures(
+    cell: Cell,
+    policy: Policy | None,
+    class_: Class,
+    requests: Sequence[Request],
+    objective_ms: float,
+    seconds: float,
+) -> Figures:
+    right = np.array([one.ms for one in requests if one.is_right])
+    good = int((right <= objective_ms).sum())
+    return Figures(
+        cell=cell.name,
+        policy=policy,
+        class_=class_,
+        requests=len(requests),
+        failed=len(requests) - len(right),
+        mean_ms=float(right.mean()) if len(right) else 0.0,
+        p50_ms=percentile(right, 50),
+        p99_ms=percentile(right, 99),
+        goodput=good / len(requests),
+        good_per_s=good / seconds,
+        attempts=sum(one.attempts for one in requests) / len(requests),
+    )
+
+
+def percentile(values: npt.NDArray[np.float64], percent: float) -> float:
+    """0 when there are none."""
+    return float(np.percentile(values, percent)) if len(values) else 0.0
+
+
+def cost(scenario: Scenario, cell: Cell, fault: Fault, requests: Sequence[Request]) -> Cost:
+    """What `fault` cost the requests that came in where they could be taken."""
+    objective = {stream.class_: stream.p99_ms for stream in scenario.traffic}
+    reachable = [one for one in requests if not (_takes_the_door(fault) and one.door == fault.site)]
+    end = min(fault.at_s + (fault.for_s or cell.seconds), cell.seconds)
+    touched = [one for one in reachable if fault.at_s <= one.intended < end + AFTER_S]
+    failed = [one for one in touched if not one.is_right]
+    before = [one.ms for one in reachable if cell.warm_up_s <= one.intended < fault.at_s and one.is_right]
+    outcomes = [one.outcome for one in failed]
+    return Cost(
+        cell=cell.name,
+        fault=fault.words,
+        requests=len(touched),
+        failed=len(failed),
+        examples={outcome: outcomes.count(outcome) for outcome in sorted(set(outcomes))},
+        recovered_s=_over(touched, objective, fault.at_s, end),
+        slowest_ms=max((one.ms for one in touched if one.is_right), default=0.0),
+        p99_before_ms=percentile(np.array(before), 99),
+        healed_s=None if fault.for_s is None else _over(touched, objective, end, end + AFTER_S),
+    )
+
+
+def _takes_the_door(fault: Fault) -> bool:
+    """Whether clients at the site itself find nobody: no fleet can help them."""
+    return fault.part == "envoy"
+
+
+def _over(requests: Sequence[Request], objective: dict[Class, float], begin: float, end: float) -> float:
+    """Seconds from `begin` after which every window is within the objective.
+
+    One slow request of a window that holds fewer than a hundred is not its 99th percentile.
+    """
+    last = 0.0
+    for number in range(int((end - begin) / WINDOW_S)):
+        start = begin + number * WINDOW_S
+        window = [one for one in requests if start <= one.intended < start + WINDOW_S]
+        slow = sum(not one.is_right or one.ms > objective[one.class_] for one in window)
+        if slow > max(1.0, 0.01 * len(window)):
+            last = (number + 1) * WINDOW_S
+    return last

@@ -1,0 +1,95 @@
+"""What single requests say of a fault and of a policy."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+
+from loadtests.testbed.figures import Request, by_policy, cost
+from loadtests.testbed.scenario import Scenario
+
+SCENARIO = Scenario.parse(
+    yaml.safe_dump(
+        {
+            "scenario": "trial",
+            "title": "Two sites.",
+            "sites": {"hub": {}, "van": {}},
+            "models": {"clip": {"mean_ms": 100}},
+            "traffic": [{"model": "clip", "p99_ms": 500}],
+            "cells": [
+                {
+                    "name": "dark",
+                    "load": 0.5,
+                    "seconds": 30,
+                    "faults": [{"do": "black-hole", "site": "van", "at_s": 10, "for_s": 10}],
+                },
+                {
+                    "name": "dead",
+                    "load": 0.5,
+                    "seconds": 30,
+                    "faults": [{"do": "sigkill", "site": "van", "part": "envoy", "at_s": 10}],
+                },
+                {
+                    "name": "two",
+                    "load": 0.5,
+                    "seconds": 10,
+                    "policies": ["static", "waterfall"],
+                    "warm_up_s": 2,
+                },
+            ],
+        }
+    ),
+    where="the test",
+)
+
+
+def request(at: float, ms: float = 100, outcome: str = "ok", door: str = "hub") -> Request:
+    return Request("interactive", door, "hub", at, at + ms / 1e3, outcome, 1)
+
+
+def steady(begin: float, end: float, ms: float = 100) -> list[Request]:
+    return [request(begin + number / 10, ms) for number in range(round((end - begin) * 10))]
+
+
+def dark(requests: list[Request]):
+    cell = SCENARIO.cell("dark")
+    return cost(SCENARIO, cell, cell.faults[0], requests)
+
+
+def test_a_fault_that_nobody_noticed_costs_nothing():
+    found = dark(steady(0, 30))
+    assert (found.failed, found.recovered_s, found.healed_s) == (0, 0, 0)
+    assert found.p99_before_ms == pytest.approx(100)
+    assert found.requests == 200
+
+
+def test_it_is_over_after_the_last_window_that_was_slow():
+    found = dark([*steady(0, 10), *steady(10, 13, 4000), *steady(13, 30)])
+    assert (found.failed, found.recovered_s, found.healed_s) == (0, 3, 0)
+    assert found.slowest_ms == pytest.approx(4000)
+
+
+def test_a_swing_after_the_end_counts_from_the_end():
+    found = dark([*steady(0, 22), *steady(22, 24, 4000), *steady(24, 30)])
+    assert (found.recovered_s, found.healed_s) == (0, 4)
+
+
+def test_failures_are_counted_by_what_they_were():
+    found = dark([*steady(0, 30), request(12, outcome="refused"), request(12.1, outcome="timeout")])
+    assert (found.failed, found.examples) == (2, {"refused": 1, "timeout": 1})
+
+
+def test_nobody_can_help_the_clients_of_a_door_that_is_gone():
+    cell = SCENARIO.cell("dead")
+    lost = [request(11, outcome="connection", door="van"), request(11, outcome="connection", door="hub")]
+    assert cost(SCENARIO, cell, cell.faults[0], [*steady(0, 30), *lost]).failed == 1
+
+
+def test_policies_are_told_apart_by_when_requests_were_meant_to_start():
+    rows = by_policy(SCENARIO, SCENARIO.cell("two"), [*steady(0, 10, 100), *steady(10, 20, 900)])
+    found = {row.policy: row for row in rows}
+    assert found["static"].mean_ms == pytest.approx(100)
+    assert found["waterfall"].p99_ms == pytest.approx(900)
+    # The first two of ten seconds are not counted.
+    assert (found["static"].requests, found["static"].goodput, found["waterfall"].goodput) == (80, 1, 0)
+    assert found["static"].good_per_s == pytest.approx(10)

@@ -1,0 +1,116 @@
+"""Real sites in namespaces: what the links do, and that nothing is left, however the testbed ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import yaml
+from waiting import until
+
+from loadtests.testbed import network
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.skipif(bool(network.obstacle()), reason=f"no testbed here: {network.obstacle()}"),
+]
+
+HEADEND = Path(sys.executable).with_name("headend")
+SCENARIO = {
+    "scenario": "trial",
+    "title": "Two sites, one of them small and far.",
+    "sites": {"hub": {"copies": 2}, "van": {}},
+    "models": {"clip": {"mean_ms": 40}},
+    "link": {"rtt_ms": 100},
+    "traffic": [{"model": "clip", "p99_ms": 1500}],
+    "cells": [
+        {
+            "name": "dark",
+            "load": 0.4,
+            "of": ["van"],
+            "seconds": 14,
+            "ingress": {"van": 1},
+            "faults": [{"do": "black-hole", "site": "hub", "at_s": 4, "for_s": 5}],
+        }
+    ],
+}
+
+
+def left() -> list[str]:
+    """Namespaces, interfaces and processes of a testbed."""
+    interfaces = [path.name for path in Path("/sys/class/net").glob("hb*")]
+    processes = [
+        path.parent.name
+        for path in Path("/proc").glob("[0-9]*/cmdline")
+        if path.exists() and b"loadtests.testbed.wire" in path.read_bytes()
+    ]
+    names = [path.name for path in Path("/run/netns").glob(f"{network.PREFIX}*")]
+    return interfaces + processes + names
+
+
+@pytest.fixture
+def bed(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A testbed that runs its one cell, in a home of its own."""
+    file = tmp_path / "trial.yaml"
+    file.write_text(yaml.safe_dump(SCENARIO))
+    process = subprocess.Popen(
+        [HEADEND, "loadtest", "testbed", "run", file, "--json", "--out", tmp_path / "out"],
+        env={**os.environ, "HEADEND_HOME": str(tmp_path / "home")},
+        stdout=subprocess.PIPE,
+        stderr=(tmp_path / "err").open("wb"),
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+        headend_down(tmp_path)
+
+
+def headend_down(folder: Path) -> dict[str, list[str]]:
+    done = subprocess.run(
+        [HEADEND, "loadtest", "testbed", "down", "--json"],
+        env={**os.environ, "HEADEND_HOME": str(folder / "home")},
+        capture_output=True,
+        check=True,
+    )
+    found: dict[str, list[str]] = json.loads(done.stdout)
+    return found
+
+
+def ready(address: str) -> bool:
+    try:
+        return httpx.get(f"http://{address}/readyz", timeout=1).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def test_a_black_hole_costs_no_request_that_a_site_could_answer(bed, tmp_path):
+    said, _ = bed.communicate(timeout=240)
+    assert bed.returncode == 0, (tmp_path / "err").read_text()
+    found = json.loads(said)
+    (cost,) = found["costs"]
+    assert cost["requests"] > 20
+    assert cost["failed"] == 0, cost
+    (row,) = found["figures"]
+    assert row["requests"] > 0
+    assert (tmp_path / "out" / "report.html").exists()
+    assert (tmp_path / "out" / "dark" / "report.html").exists()
+    assert left() == []
+
+
+def test_a_killed_testbed_leaves_what_down_removes(bed, tmp_path):
+    until(lambda: ready("10.213.0.1:8000") and ready("10.213.0.2:8000"), "both sites are ready")
+    bed.send_signal(signal.SIGKILL)
+    bed.wait()
+    until(lambda: not ready("10.213.0.1:8000"), "the sites end with the testbed", 60)
+    assert headend_down(tmp_path) == {"removed": ["headend-hub", "headend-van"]}
+    assert left() == []
+    assert headend_down(tmp_path) == {"removed": []}
