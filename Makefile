@@ -1,12 +1,13 @@
 # make demo   watch the main job run       make test   run every check and test
 # make setup  install into .venv           make check  lint, types and import contracts
 # make bench  the benchmarks (minutes)     make clean  remove .venv and caches
+# make golden write the snapshots of Envoy's resources anew: `git diff` shows what a change does to routing
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 
-.PHONY: demo test setup check bench clean
+.PHONY: demo test setup check bench golden clean
 .DEFAULT_GOAL := demo
 
 setup: $(READY)
@@ -29,6 +30,9 @@ check: setup
 
 test: check
 	$(BIN)/python -m pytest -n 2
+
+golden: setup
+	HEADEND_UPDATE_GOLDEN=1 $(BIN)/python -m pytest -q tests/serving/router/test_golden_fleets.py
 
 bench: setup
 	$(BIN)/python -m loadtests.bench

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from fastapi import FastAPI, Request
 from starlette.types import Receive
 
-from serving.apps import errors
+from serving.apps import errors, tracing
 from serving.apps.config import AppsConfig
 from serving.apps.errors import UnknownModelError
 from serving.apps.label import GeneratedLabel
@@ -24,9 +24,11 @@ _T = TypeVar("_T")
 def new_app(name: AppName, config: AppsConfig) -> FastAPI:
     """A FastAPI app with the common parts, to which the app `name` adds its own routes."""
 
+    tracer = tracing.tracer(name, config)
+
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with ModelsClient(config.front_door) as client:
+        async with ModelsClient(config.front_door, tracer) as client:
             app.state.models = client
             yield
 
@@ -36,6 +38,8 @@ def new_app(name: AppName, config: AppsConfig) -> FastAPI:
     app.add_middleware(ConcurrencyLimit, concurrency=use.concurrency, queue=use.queue)
     app.add_middleware(BodyLimit, most=config.limits.body_mib << 20)
     app.add_middleware(GeneratedLabel, name=name)
+    if tracer:
+        app.add_middleware(tracing.RequestSpan, tracer=tracer, name=f"{name}/{config.site}")
 
     @app.get(f"/-/ready/{name}", include_in_schema=False)
     async def ready() -> dict[str, str]:

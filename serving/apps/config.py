@@ -9,7 +9,7 @@ from typing import Self
 from pydantic import Field
 
 from models.schema import Declaration
-from serving.fleet import AppName, AppUse, Fleet, HostPort, Limits
+from serving.fleet import AppName, AppUse, Fleet, HostPort, Limits, Tracing
 
 
 class AppConfig(AppUse):
@@ -34,6 +34,7 @@ class AppsConfig(Declaration):
     models: list[str] = []
     """Cards served in the fleet, for `GET /v1/models`."""
     limits: Limits = Limits()
+    tracing: Tracing | None = None
     patience_s: float = Field(default=180, gt=0)
     """When an app has not answered for so long, Serve will not bring it back: the part ends, to be started
     anew."""
@@ -52,6 +53,7 @@ class AppsConfig(Declaration):
             store=fleet.store,
             models=sorted(fleet.models),
             limits=fleet.limits,
+            tracing=fleet.tracing,
             apps={
                 app: AppConfig(**fleet.apps[app].model_dump(), port=app_ports[app])
                 for app in fleet.apps_at(site)

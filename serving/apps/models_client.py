@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
+from opentelemetry.trace import NoOpTracer, SpanKind, Tracer
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from tritonclient.grpc import InferInput, InferRequestedOutput
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
@@ -52,9 +55,10 @@ _STATUS = {
 class ModelsClient:
     """Asks models for inference. Open it inside the event loop that uses it."""
 
-    def __init__(self, front_door: str) -> None:
-        """`front_door` is `host:port`."""
+    def __init__(self, front_door: str, tracer: Tracer | None = None) -> None:
+        """`front_door` is `host:port`; `tracer` makes a span of each inference, below the request's own."""
         self._client = InferenceServerClient(front_door, channel_args=_CHANNEL)
+        self._tracer = tracer or NoOpTracer()
 
     async def infer(
         self,
@@ -76,21 +80,12 @@ class ModelsClient:
         tensors = [_input(name, array) for name, array in inputs.items()]
         wanted = None if outputs is None else [InferRequestedOutput(name) for name in outputs]
         headers = {MODEL_HEADER: model} | ({HOP_HEADER: hop} if hop else {})
-        deadline = time.monotonic() + timeout_s
-        for pause in (*_RETRY_PAUSES_S, None):
-            left = deadline - time.monotonic()
-            try:
-                result = await self._client.infer(
-                    model, tensors, outputs=wanted, headers=headers, client_timeout=max(left, 0.001)
-                )
-            except InferenceServerException as error:
-                if pause is None or pause > left or not _passing(error):
-                    raise _explain(model, error, timeout_s) from error
-                await asyncio.sleep(pause)
-            else:
-                names = [tensor.name for tensor in result.get_response().outputs]
-                return {name: result.as_numpy(name) for name in names}
-        raise AssertionError("the last attempt answers or raises")
+        with self._tracer.start_as_current_span(model, kind=SpanKind.CLIENT):
+            TraceContextTextMapPropagator().inject(headers)
+            ask = partial(self._client.infer, model, tensors, outputs=wanted, headers=headers)
+            result = await _patiently(ask, model, timeout_s)
+        names = [tensor.name for tensor in result.get_response().outputs]
+        return {name: result.as_numpy(name) for name in names}
 
     async def close(self) -> None:
         """Close the channel; requests under way end with an error."""
@@ -103,6 +98,20 @@ class ModelsClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+
+async def _patiently(ask: Callable[..., Awaitable[Any]], model: str, timeout_s: float) -> Any:
+    """What `ask` gives, of the last attempt if need be."""
+    deadline = time.monotonic() + timeout_s
+    for pause in (*_RETRY_PAUSES_S, None):
+        left = deadline - time.monotonic()
+        try:
+            return await ask(client_timeout=max(left, 0.001))
+        except InferenceServerException as error:
+            if pause is None or pause > left or not _passing(error):
+                raise _explain(model, error, timeout_s) from error
+            await asyncio.sleep(pause)
+    raise AssertionError("the last attempt answers or raises")
 
 
 def _input(name: str, array: Array) -> Any:

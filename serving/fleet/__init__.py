@@ -13,6 +13,7 @@ from serving.fleet.declaration import (
     demo_fleet,
 )
 from serving.fleet.rollout import Rollout
+from serving.fleet.tracing import Tracing
 
 __all__ = [
     "ALIASES",
@@ -28,5 +29,6 @@ __all__ = [
     "ModelUse",
     "Rollout",
     "Site",
+    "Tracing",
     "demo_fleet",
 ]

@@ -13,6 +13,7 @@ from models.errors import DeclarationError
 from models.schema import Declaration, Strict
 from serving.capacity import CapacityRecord
 from serving.fleet.rollout import Rollout
+from serving.fleet.tracing import Tracing
 
 
 def _real_port(address: str) -> str:
@@ -115,6 +116,7 @@ class Fleet(Declaration):
     apps: dict[AppName, AppUse] = {}
     limits: Limits = Limits()
     rollout: Rollout = Rollout()
+    tracing: Tracing | None = None
     sites: dict[Name, Site] = Field(min_length=1)
 
     @classmethod

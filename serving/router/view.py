@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Literal
 
 from models.errors import DeclarationError
-from serving.fleet import Class, Fleet, Limits
+from serving.fleet import Class, Fleet, Limits, Tracing
 from serving.router.transition import Transition
 
 LOOPBACK = "127.0.0.1"
@@ -84,6 +84,9 @@ class FleetView:
     transition: Transition = field(default_factory=Transition)
     """What a roll-out or an operator asks of this front door."""
 
+    tracing: Tracing | None = None
+    """Where spans go; None: there are none."""
+
     @classmethod
     def of(
         cls, fleet: Fleet, site: str, ports: LocalPorts, room: Mapping[str, int] | None = None
@@ -100,6 +103,7 @@ class FleetView:
             others=tuple(view for name, view in sorted(views.items()) if name != site),
             ports=ports,
             limits=fleet.limits,
+            tracing=fleet.tracing,
             room=room or {},
         )
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from models.bundle import Bundle
+from models.card import Card
 from models.files import canonical_json, digest, write_atomic
 from serving.apps.config import AppsConfig
 from serving.fleet import AppName, Fleet
@@ -62,6 +63,7 @@ def digests(fleet: Fleet, site: str, bundles: Mapping[str, str], ports: Mapping[
             # All of them: an app may read files of any bundle (the recogniser's labels).
             [declared["store"], sorted(declared["models"]), sorted(bundles.items())],
             declared["limits"],
+            declared["tracing"],
             declared["sites"][site]["front_door"],
         ],
         # Cards say how much a model takes, and with the cores how many copies there are.
@@ -112,9 +114,10 @@ def _triton(fleet: Fleet, directory: SiteDirectory, repository: Path, ports: Map
     from serving.triton import server
 
     own, gpus = _of_part(ports, "triton"), fleet.sites[directory.site].gpus
+    tracing = fleet.tracing
     models, runtime = fleet.models_at(directory.site), directory.path / "triton" / "runtime"
     argv, env = server.command(
-        repository, own["http"], own["grpc"], own["metrics"], models, runtime, gpus=gpus
+        repository, own["http"], own["grpc"], own["metrics"], models, runtime, gpus=gpus, tracing=tracing
     )
     url = f"http://127.0.0.1:{own['http']}/v2/health"
     return PartSpec(
@@ -125,7 +128,7 @@ def _triton(fleet: Fleet, directory: SiteDirectory, repository: Path, ports: Map
         ready=f"{url}/ready",
         alive=f"{url}/live",
         grace_s=server.EXIT_TIMEOUT_S + 5,
-        fingerprint=digest(canonical_json([version("headend"), own, gpus])),
+        fingerprint=digest(canonical_json([version("headend"), own, gpus, tracing and tracing.url])),
         shm_prefix=server.shared_memory_prefix(runtime),
     )
 
@@ -154,12 +157,12 @@ def _serve(fleet: Fleet, directory: SiteDirectory, ports: Mapping[str, int], fin
     )
 
 
-def _room(fleet: Fleet, site: str, bundles: Mapping[str, Bundle]) -> dict[str, int]:
+def room_of(fleet: Fleet, site: str, cards: Mapping[str, Card]) -> dict[str, int]:
     """For each model that the front door guards: what is worked on at a time, and what may wait."""
     return {
         name: copies(fleet, site, card) * max(1, card.serving.max_batch_size) + card.serving.max_queue
         for name in fleet.models_at(site)
-        if fleet.models[name].admission == "front-door" and (card := bundles[name].card)
+        if fleet.models[name].admission == "front-door" and (card := cards[name])
     }
 
 
@@ -172,7 +175,8 @@ def _envoy(
         apps={app: ports[f"serve-{app}"] for app in fleet.apps_at(directory.site)},
         admin=ports["envoy-admin"],
     )
-    view = FleetView.of(fleet, directory.site, local, _room(fleet, directory.site, bundles))
+    cards = {name: bundle.card for name, bundle in bundles.items()}
+    view = FleetView.of(fleet, directory.site, local, room_of(fleet, directory.site, cards))
     out = directory.path / "envoy"
     envoy.write_config(view, out)
     door = f"http://{_reachable(fleet.sites[directory.site].front_door)}"

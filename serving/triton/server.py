@@ -17,6 +17,7 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 from models.errors import HeadendError
+from serving.fleet import Tracing
 
 EXIT_TIMEOUT_S = 10
 """How long a stopping Triton waits for requests in flight, seconds: the front door has drained it before."""
@@ -90,6 +91,7 @@ def command(
     runtime_dir: Path,
     *,
     gpus: Sequence[int] = (),
+    tracing: Tracing | None = None,
 ) -> tuple[list[str], dict[str, str]]:
     """Command line and whole environment of one Triton, listening on 127.0.0.1 only.
 
@@ -101,6 +103,7 @@ def command(
         models: what to load at the start; one that fails does not stop the others.
         runtime_dir: made a backend directory here; its name also marks this Triton's shared memory.
         gpus: GPU numbers that Triton may see; none hides all GPUs from it.
+        tracing: where Triton's own spans of a request go: its queue, its backend's work.
     """
     server, libraries = _wheel()
     prepare_runtime(runtime_dir)
@@ -131,7 +134,23 @@ def command(
     ]
     if not gpus:
         argv += ["--pinned-memory-pool-byte-size=0", "--allow-gpu-metrics=false"]
+    if tracing and tracing.inside_triton:
+        argv += _tracing(tracing)
     return argv, _environment(libraries, gpus)
+
+
+def _tracing(tracing: Tracing) -> list[str]:
+    """Spans of what the front door traces (https://github.com/triton-inference-server/server, trace.md)."""
+    settings = [
+        "mode=opentelemetry",
+        "level=TIMESTAMPS",
+        # None by its own choice: only what comes with a `traceparent`.
+        "rate=0",
+        f"opentelemetry,url={tracing.url}",
+        "opentelemetry,resource=service.name=headend-triton",
+        "opentelemetry,bsp_schedule_delay=1000",
+    ]
+    return [f"--trace-config={setting}" for setting in settings]
 
 
 def _environment(libraries: Path, gpus: Sequence[int]) -> dict[str, str]:

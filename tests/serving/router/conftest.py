@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -192,9 +191,3 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Two]:
                 f"{server.shared_memory_prefix(site.directory / 'runtime')}*"
             ):
                 region.unlink()
-
-
-@pytest.fixture(scope="session")
-def update_golden() -> bool:
-    """`HEADEND_UPDATE_GOLDEN=1 pytest …` writes snapshots anew instead of comparing."""
-    return os.environ.get("HEADEND_UPDATE_GOLDEN") == "1"
