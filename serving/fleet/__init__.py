@@ -1,5 +1,13 @@
 """`fleet.yaml`: all a person writes to run a fleet. Each subject has a module; this is their public face."""
 
+from serving.fleet.access import (
+    IDENTITY_HEADERS,
+    KEY_HEADER,
+    PEER_HEADER,
+    ROLES_HEADER,
+    TENANT_HEADER,
+    TOP_CLASS_HEADER,
+)
 from serving.fleet.classes import CLASS_HEADER, CLASSES, DEFAULT_CLASS, Class
 from serving.fleet.declaration import (
     ALIASES,
@@ -20,6 +28,12 @@ __all__ = [
     "CLASSES",
     "CLASS_HEADER",
     "DEFAULT_CLASS",
+    "IDENTITY_HEADERS",
+    "KEY_HEADER",
+    "PEER_HEADER",
+    "ROLES_HEADER",
+    "TENANT_HEADER",
+    "TOP_CLASS_HEADER",
     "AppName",
     "AppUse",
     "Class",

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Literal
 
 from serving.fleet import DEFAULT_CLASS
-from serving.router import canary
+from serving.router import canary, tls
 from serving.router.shares import shares
 from serving.router.view import LOOPBACK, SERVER, Address, FleetView, Pool, SiteView
 from serving.router.xds import Json, socket_address
@@ -58,10 +58,13 @@ def fleet_clusters(view: FleetView) -> Iterator[tuple[str, Pool, Protocol]]:
             yield cluster_name(pool, protocol, "fleet"), pool, protocol
 
 
-def clusters(view: FleetView, eds: Callable[[str], Json]) -> list[Json]:
-    """All clusters; `eds(name)` gives the config source of a cluster's endpoints."""
+def clusters(view: FleetView, eds: Callable[[str], Json], secrets: tls.Secrets) -> list[Json]:
+    """All clusters; `eds(name)` gives the config source of a cluster's endpoints, `secrets(name)` that of a
+    secret.
+    """
     spanning = [
-        _fleet_cluster(view, name, pool, protocol, eds(name)) for name, pool, protocol in fleet_clusters(view)
+        {**_fleet_cluster(view, name, pool, protocol, eds(name)), **tls.of_cluster(view, secrets)}
+        for name, pool, protocol in fleet_clusters(view)
     ]
     staying = [
         _local_cluster(view, pool, protocol)
@@ -70,7 +73,7 @@ def clusters(view: FleetView, eds: Callable[[str], Json]) -> list[Json]:
         for protocol in protocols(pool)
     ]
     leaving = [
-        _elsewhere_cluster(view, pool, protocol)
+        {**_elsewhere_cluster(view, pool, protocol), **tls.of_cluster(view, secrets)}
         for pool in view.pools
         if view.overflows(pool)
         for protocol in protocols(pool)
@@ -174,6 +177,7 @@ def _cluster(view: FleetView, name: str, protocol: Protocol, most: int) -> Json:
         "typed_extension_protocol_options": {
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
                 "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+                **tls.connection_life(view),
                 "explicit_http_config": (
                     {
                         "http2_protocol_options": {
@@ -244,12 +248,14 @@ def _endpoint(view: FleetView, site: SiteView, pool: Pool, protocol: Protocol) -
         address, probe = _local_addresses(view, pool, protocol)
     else:
         address = probe = site.peer
+    fields, metadata = tls.of_endpoint(view, site)
     return {
         "endpoint": {
+            **fields,
             "address": socket_address(address),
             "health_check_config": {"port_value": probe.port},
         },
-        "metadata": {"filter_metadata": {"headend": {"site": site.name}}},
+        "metadata": {"filter_metadata": {"headend": {"site": site.name}, **metadata}},
     }
 
 

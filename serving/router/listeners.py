@@ -5,53 +5,50 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib import resources
 
-from serving.router import canary, protocol, routes, tracing
+from serving.fleet import IDENTITY_HEADERS, PEER_HEADER
+from serving.router import canary, protocol, routes, tls, tracing
 from serving.router.clusters import fleet_clusters
 from serving.router.replies import local_replies
 from serving.router.view import Address, FleetView
-from serving.router.xds import Json, equals, extension, socket_address, unless
+from serving.router.xds import Json, equals, extension, set_header, socket_address, unless
 
 _HTTP = "envoy.extensions.filters.http"
 
 
-def listeners(view: FleetView, rds: Callable[[str], Json], descriptors: str, access_log: str) -> list[Json]:
+def listeners(
+    view: FleetView, rds: Callable[[str], Json], secrets: tls.Secrets, descriptors: str, access_log: str
+) -> list[Json]:
     """Both listeners.
 
-    `rds(name)` gives the config source of a route configuration, `descriptors` is the path of the service's
-    descriptor set, `access_log` the path of the access log (`/dev/stdout` to print it).
+    `rds(name)` gives the config source of a route configuration, `secrets(name)` that of a secret,
+    `descriptors` is the path of the service's descriptor set, `access_log` the path of the access log
+    (`/dev/stdout` to print it).
     """
     log = _access_log(view, access_log)
     filters = [_body_limit(view), _model_name(descriptors), _name_to_header(), _router()]
     return [
         _listener(
-            view, "front-door", view.local.front_door, [_ready(view), *filters], rds("front-door"), log
+            "front-door",
+            view.local.front_door,
+            _manager(view, "front-door", rds, [_ready(view), *filters], log, _anonymous()),
         ),
-        _listener(view, "peer", view.local.peer, filters, rds("peer"), log),
+        _listener(
+            "peer",
+            view.local.peer,
+            _manager(view, "peer", rds, filters, log, _peer(view)) | _bounded(view),
+            **tls.of_listener(view, secrets),
+        ),
     ]
 
 
-def _listener(view: FleetView, name: str, at: Address, filters: list[Json], source: Json, log: Json) -> Json:
-    manager = extension(
-        "envoy.filters.network.http_connection_manager",
-        "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-        stat_prefix=name,
-        # HTTP/1.1, HTTP/2 with prior knowledge and gRPC on one port.
-        codec_type="AUTO",
-        rds={"route_config_name": name, "config_source": source},
-        http_filters=filters,
-        access_log=[log],
-        local_reply_config=local_replies(view),
-        stream_idle_timeout=f"{view.limits.timeout_s}s",
-        request_headers_timeout="10s",
-        # `/v2/models/x/../../repository` is what it says it is not.
-        normalize_path=True,
-        merge_slashes=True,
-        path_with_escaped_slashes_action="REJECT_REQUEST",
-        # Clients are outside: their x-envoy-* headers are dropped, their request ids kept for tracing.
-        use_remote_address=True,
-        preserve_external_request_id=True,
-        **tracing.of_listener(view, begins=name != "peer"),
-    )
+def _listener(name: str, at: Address, manager: Json, **chain: Json) -> Json:
+    filters = [
+        extension(
+            "envoy.filters.network.http_connection_manager",
+            "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+            **manager,
+        )
+    ]
     return {
         "@type": "type.googleapis.com/envoy.config.listener.v3.Listener",
         "name": name,
@@ -59,8 +56,61 @@ def _listener(view: FleetView, name: str, at: Address, filters: list[Json], sour
         # A second Envoy on the same port must fail, not silently take half of the connections.
         "enable_reuse_port": False,
         "connection_balance_config": {"exact_balance": {}},
-        "filter_chains": [{"filters": [manager]}],
+        "filter_chains": [{"filters": filters, **chain}],
     }
+
+
+def _manager(
+    view: FleetView,
+    name: str,
+    rds: Callable[[str], Json],
+    filters: list[Json],
+    log: Json,
+    headers: list[Json],
+) -> Json:
+    """HTTP on one listener; `headers`: changes made to a request's headers before anything looks at them."""
+    return {
+        "stat_prefix": name,
+        # HTTP/1.1, HTTP/2 with prior knowledge and gRPC on one port.
+        "codec_type": "AUTO",
+        "rds": {"route_config_name": name, "config_source": rds(name)},
+        "http_filters": filters,
+        "access_log": [log],
+        "local_reply_config": local_replies(view),
+        "stream_idle_timeout": f"{view.limits.timeout_s}s",
+        "request_headers_timeout": "10s",
+        # `/v2/models/x/../../repository` is what it says it is not.
+        "normalize_path": True,
+        "merge_slashes": True,
+        "path_with_escaped_slashes_action": "REJECT_REQUEST",
+        # Clients are outside: their x-envoy-* headers are dropped, their request ids kept for tracing.
+        "use_remote_address": True,
+        "preserve_external_request_id": True,
+        **tracing.of_listener(view, begins=name != "peer"),
+        "early_header_mutation_extensions": [
+            extension(
+                "envoy.http.early_header_mutation.header_mutation",
+                "envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
+                mutations=headers,
+            )
+        ],
+    }
+
+
+def _anonymous() -> list[Json]:
+    """What a client says of itself counts for nothing."""
+    return [{"remove": name} for name in IDENTITY_HEADERS]
+
+
+def _peer(view: FleetView) -> list[Json]:
+    """Another site is believed what it says of its client; its own name its certificate says."""
+    name = {"append": set_header(PEER_HEADER, "%DOWNSTREAM_PEER_URI_SAN%")}
+    return [{"remove": PEER_HEADER}, *([name] if view.identity else [])]
+
+
+def _bounded(view: FleetView) -> Json:
+    """Connections of other sites end between requests, so that a revocation reaches them."""
+    return {**tls.connection_life(view), "http1_safe_max_connection_duration": True} if view.identity else {}
 
 
 def _ready(view: FleetView) -> Json:

@@ -83,6 +83,9 @@ class FleetView:
     """What the plan says to this front door: for a pool and class, the share of each site."""
     transition: Transition = field(default_factory=Transition)
     """What a roll-out or an operator asks of this front door."""
+    identity: str | None = None
+    """Directory of the local site's certificates (`serving.identity.SiteIdentity`); None: sites speak in
+    the clear."""
 
     tracing: Tracing | None = None
     """Where spans go; None: there are none."""

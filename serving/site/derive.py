@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ from models.card import Card
 from models.files import canonical_json, digest, write_atomic
 from serving.apps.config import AppsConfig
 from serving.fleet import AppName, Fleet
+from serving.identity import Authority, SiteIdentity
 from serving.router import envoy
 from serving.router.view import FleetView, LocalPorts
 from serving.site.spec import PartSpec, SiteDirectory, SiteSpec
@@ -67,7 +69,12 @@ def digests(fleet: Fleet, site: str, bundles: Mapping[str, str], ports: Mapping[
             declared["sites"][site]["front_door"],
         ],
         # Cards say how much a model takes, and with the cores how many copies there are.
-        FRONT_DOOR: [declared, {name: bundles.get(name) for name in fleet.models_at(site)}, os.cpu_count()],
+        FRONT_DOOR: [
+            declared,
+            {name: bundles.get(name) for name in fleet.models_at(site)},
+            os.cpu_count(),
+            has_identity(fleet, site),
+        ],
     }
     needed = {
         REPOSITORY: bool(fleet.models_at(site)),
@@ -81,6 +88,11 @@ def digests(fleet: Fleet, site: str, bundles: Mapping[str, str], ports: Mapping[
     }
 
 
+def has_identity(fleet: Fleet, site: str) -> bool:
+    """Whether the site shows a certificate to others: it has one, or gets one when its files are derived."""
+    return Authority.exists(fleet.fleet) or SiteIdentity.of(fleet.fleet, site).exists
+
+
 def derive(
     fleet: Fleet, directory: SiteDirectory, bundles: Mapping[str, Bundle], ports: Mapping[str, int]
 ) -> tuple[SiteSpec, Changes]:
@@ -90,6 +102,8 @@ def derive(
 
     name = directory.site
     site = fleet.sites[name]
+    if Authority.exists(fleet.fleet):
+        Authority(fleet.fleet).renew(name)
     derived = digests(fleet, name, {model: bundle.digest for model, bundle in bundles.items()}, ports)
     parts, changes = [], Changes()
     if REPOSITORY in derived:
@@ -177,6 +191,8 @@ def _envoy(
     )
     cards = {name: bundle.card for name, bundle in bundles.items()}
     view = FleetView.of(fleet, directory.site, local, room_of(fleet, directory.site, cards))
+    if (identity := SiteIdentity.of(fleet.fleet, directory.site)).exists:
+        view = replace(view, identity=str(identity.path))
     out = directory.path / "envoy"
     envoy.write_config(view, out)
     door = f"http://{_reachable(fleet.sites[directory.site].front_door)}"

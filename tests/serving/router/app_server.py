@@ -1,7 +1,8 @@
 """A small real server in the place of a site's apps: `app_server.py PORT SITE FRONT_DOOR_URL`.
 
 Answers with what it saw. Told to by headers, it refuses as a full queue does (`x-test-busy: SITE`), works
-for a while (`x-test-seconds`), or calls a path through its own front door as apps do (`x-test-call: PATH`).
+for a while (`x-test-seconds`), calls a path through its own front door as apps do (`x-test-call: PATH`), or
+tells what came with the request (`x-test-headers: yes`).
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ async def answer(request: web.Request) -> web.Response:
         return web.json_response({"error": {"message": "the queue is full"}}, status=503)
     await asyncio.sleep(float(request.headers.get("x-test-seconds", 0)))
     seen = {"site": SITE, "bytes": size, "hop": request.headers.get(HOP)}
+    if "x-test-headers" in request.headers:
+        seen["headers"] = {name.lower(): value for name, value in request.headers.items()}
     if path := request.headers.get("x-test-call"):
         headers = {HOP: seen["hop"]} if seen["hop"] else {}
         async with (

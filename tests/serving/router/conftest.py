@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 import pytest
+from router_parts import Part, RunningSite
 from waiting import free_ports
 
 from serving.fleet import Fleet
@@ -30,87 +28,6 @@ sites:
   here: {{front_door: "127.0.0.1:{here}", peer: "127.0.0.1:{here_peer}", models: [echo, slow, guarded]}}
   there: {{front_door: "127.0.0.1:{there}", peer: "127.0.0.1:{there_peer}"}}
 """
-
-
-def eventually(check: Callable[[], bool], what: str, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not check():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.05)
-
-
-def answers(url: str, status: int = 200) -> bool:
-    try:
-        return httpx.get(url, timeout=2).status_code == status
-    except httpx.TransportError:
-        return False
-
-
-@dataclass
-class Part:
-    """One process, started and ended by its handle."""
-
-    argv: list[str]
-    ready: str
-    log: Path
-    env: Mapping[str, str] | None = None
-    process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                self.argv, env=self.env, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-            )
-
-    def wait(self) -> None:
-        eventually(lambda: answers(self.ready), f"{self.ready}, see {self.log}")
-
-    def kill(self) -> None:
-        """As a crash does."""
-        assert self.process
-        self.process.kill()
-        self.process.wait()
-
-    def end(self) -> None:
-        if self.process:
-            self.process.terminate()
-
-    def wait_for_end(self) -> None:
-        if self.process:
-            try:
-                self.process.wait(timeout=20)
-            except subprocess.TimeoutExpired:
-                self.kill()
-
-
-@dataclass
-class RunningSite:
-    view: FleetView
-    directory: Path
-    parts: dict[str, Part] = field(default_factory=dict)
-
-    @property
-    def door(self) -> str:
-        """`host:port`, as `tritonclient` wants it."""
-        return f"{self.view.local.front_door.ip}:{self.view.local.front_door.port}"
-
-    @property
-    def url(self) -> str:
-        return f"http://{self.door}"
-
-    @property
-    def peer_url(self) -> str:
-        return f"http://{self.view.local.peer.ip}:{self.view.local.peer.port}"
-
-    def stats(self, pattern: str) -> dict[str, int]:
-        text = httpx.get(
-            f"http://127.0.0.1:{self.view.ports.admin}/stats", params={"filter": pattern}, timeout=5
-        ).text
-        return {name: int(value) for name, _, value in (line.partition(": ") for line in text.splitlines())}
-
-    def restart(self, part: str) -> None:
-        self.parts[part].start()
-        self.parts[part].wait()
 
 
 def _triton(site: RunningSite, metrics: int) -> Part:
