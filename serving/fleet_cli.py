@@ -120,10 +120,10 @@ def _show(fleet: Fleet, authority: Authority, as_json: bool) -> None:
     for each in authority.authorities:
         out.print(f"{each.subject.rfc4514_string()}, valid until {each.not_valid_after_utc:%Y-%m-%d}")
     table = Table("site", "identity", "serial", "valid until (UTC)", "revoked", box=None)
-    for each in authority.register.issued:
-        revoked = f"{each.revoked:%Y-%m-%d %H:%M}" if each.revoked else ""
-        name = spiffe_id(fleet.fleet, each.site)
-        table.add_row(each.site, name, each.serial[:16], f"{each.expires:%Y-%m-%d %H:%M}", revoked)
+    for issued in authority.register.issued:
+        revoked = f"{issued.revoked:%Y-%m-%d %H:%M}" if issued.revoked else ""
+        name = spiffe_id(fleet.fleet, issued.site)
+        table.add_row(issued.site, name, issued.serial[:16], f"{issued.expires:%Y-%m-%d %H:%M}", revoked)
     out.print(table)
 
 
