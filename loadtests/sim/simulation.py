@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from heapq import heappop, heappush
 from itertools import count
 from typing import Any
@@ -16,12 +17,14 @@ from loadtests.campaign import Campaign, Work
 from loadtests.results import Outcome
 from loadtests.sim.failures import Failures
 from loadtests.sim.live_view import fleet_view, site_views
+from loadtests.sim.planning import Planning
 from loadtests.sim.request import Lane, Request
 from loadtests.sim.server import Server, SharedMachine
 from loadtests.sim.tallying import Counts
 from loadtests.sim.topology import Topology
 from loadtests.sim.view import Door, Policy, View, Way
 from models.errors import UsageError
+from serving.fleet import Class
 from serving.router.view import FleetView
 
 Action = Callable[[Any], None]
@@ -64,6 +67,8 @@ class Simulation:
         self._in_flight = 0
         self._links: dict[tuple[int, int], float] = {}
         self._site_views = site_views(topology)
+        self.brought: Counter[tuple[str, str, Class]] = Counter()
+        """Requests that clients have brought, by door, pool and class."""
         self.failures = Failures(self)
 
     def _servers(self, pool: str) -> dict[int, Server]:
@@ -88,6 +93,11 @@ class Simulation:
     def fleet_view(self, site: int) -> FleetView:
         """The fleet as the live router of this site would see it."""
         return fleet_view(self.topology, self._site_views, self.names[site])
+
+    @cached_property
+    def planning(self) -> Planning:
+        """The live routers' plan; it is computed from the first time that a policy asks for it."""
+        return Planning(self)
 
     def at(self, time: float, action: Action, argument: Any) -> None:
         """Do `action(argument)` at `time`; what is due at one moment happens as it was asked for."""
@@ -137,6 +147,7 @@ class Simulation:
             self.counts.add(lane.number, door.site, -1, "not-sent", self.now, self.now, 1)
         else:
             self._in_flight += 1
+            self.brought[door.name, lane.view.pool.name, lane.class_] += 1
             lane.view.send(Request(lane, self.now, door.epoch))
 
     def end(self, request: Request, outcome: Outcome, ended: float) -> None:

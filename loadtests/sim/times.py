@@ -124,6 +124,22 @@ class Service:
         return known[0]() * known[1]
 
 
+def cv2(times: Times) -> float:
+    """Squared coefficient of variation."""
+    match times:
+        case Constant():
+            return 0.0
+        case Exponential():
+            return 1.0
+        case Lognormal():
+            return times.cv**2
+        case Measured():
+            drawn = np.interp(
+                np.linspace(0, 1, 1001), np.linspace(0, 1, len(times.quantiles_ms)), times.quantiles_ms
+            )
+            return float(drawn.var() / max(drawn.mean(), 1e-12) ** 2)
+
+
 def mean_ms(times: Any) -> float:
     """Mean of declared times; 0 where none are declared."""
     return float(times.mean_ms) if times else 0.0

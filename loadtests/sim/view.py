@@ -14,6 +14,7 @@ from serving.fleet import Class
 from serving.router.view import FleetView, Pool
 
 if TYPE_CHECKING:
+    from loadtests.sim.planning import Planning
     from loadtests.sim.simulation import Simulation
 
 RETRIES = 2
@@ -108,6 +109,11 @@ class View:
     def fleet(self) -> FleetView:
         """The fleet as this front door's live router sees it."""
         return self._sim.fleet_view(self.door.site)
+
+    @property
+    def planning(self) -> Planning:
+        """The live routers' plan."""
+        return self._sim.planning
 
     def server(self, site: int) -> Server:
         """The true state of a site that serves the pool."""

@@ -8,6 +8,7 @@ from serving.fleet.access import (
     TENANT_HEADER,
     TOP_CLASS_HEADER,
 )
+from serving.fleet.balancing import Balancing, Economy, Placement, Tag, Uplink, may_answer
 from serving.fleet.classes import CLASS_HEADER, CLASSES, DEFAULT_CLASS, Class
 from serving.fleet.declaration import (
     ALIASES,
@@ -36,13 +37,19 @@ __all__ = [
     "TOP_CLASS_HEADER",
     "AppName",
     "AppUse",
+    "Balancing",
     "Class",
+    "Economy",
     "Fleet",
     "HostPort",
     "Limits",
     "ModelUse",
+    "Placement",
     "Rollout",
     "Site",
+    "Tag",
     "Tracing",
+    "Uplink",
     "demo_fleet",
+    "may_answer",
 ]

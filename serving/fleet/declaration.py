@@ -12,6 +12,7 @@ from models.card import Name, Precision
 from models.errors import DeclarationError
 from models.schema import Declaration, Strict
 from serving.capacity import CapacityRecord
+from serving.fleet.balancing import Balancing, Economy, Tag, Uplink
 from serving.fleet.rollout import Rollout
 from serving.fleet.tracing import Tracing
 
@@ -44,6 +45,7 @@ class ModelUse(Strict):
     """Who refuses what the model cannot take: the front door's limits, or Triton's own queue policies
     (classes, `max_queue` and `queue_timeout_ms` of the card). Triton's cost: a request that arrives while
     every copy is busy may wait up to half a second longer, as its batcher is not woken (seen in 2.51)."""
+    balancing: Balancing = Balancing()
 
 
 class AppUse(Strict):
@@ -57,6 +59,7 @@ class AppUse(Strict):
     policy: Path | None = None
     """Review only: a policy file instead of the packaged one, relative to the fleet file; re-read when it
     changes."""
+    balancing: Balancing = Balancing()
 
 
 class Limits(Strict):
@@ -89,6 +92,10 @@ class Site(Strict):
     """Numbers of the GPUs that models run on; none: they run on the CPU."""
     capacity: Path | None = None
     """What the site holds: a record that `headend loadtest capacity` wrote, relative to the fleet file."""
+    tags: list[Tag] = []
+    """What is true of this site; a pool's `residency` asks for them."""
+    uplink: Uplink | None = None
+    """The site's way to the others, where it is thin or costs money; by default neither."""
 
     @property
     def peer_address(self) -> str:
@@ -117,6 +124,7 @@ class Fleet(Declaration):
     limits: Limits = Limits()
     rollout: Rollout = Rollout()
     tracing: Tracing | None = None
+    economy: Economy = Economy()
     sites: dict[Name, Site] = Field(min_length=1)
 
     @classmethod

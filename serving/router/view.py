@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Literal
 
 from models.errors import DeclarationError
-from serving.fleet import Class, Fleet, Limits, Tracing
+from serving.fleet import Class, Fleet, Limits, Tracing, may_answer
 from serving.router.transition import Transition
 
 LOOPBACK = "127.0.0.1"
@@ -68,6 +68,16 @@ class SiteView:
 
 
 @dataclass(frozen=True)
+class Threshold:
+    """When a request leaves this site, by how many are in flight here; in between, shares decide."""
+
+    stay_below: int
+    """With fewer, it stays: a server is idle."""
+    leave_at: int
+    """With so many or more, it leaves: it would wait longer here than the way and the wait elsewhere take."""
+
+
+@dataclass(frozen=True)
 class FleetView:
     """The fleet as one site's front door sees it."""
 
@@ -79,8 +89,12 @@ class FleetView:
     room: Mapping[str, int] = field(default_factory=dict)
     """Requests that the local site takes of a model at a time, waiting ones included; a model that is not
     named here refuses by itself what it cannot take."""
+    confined: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Of a pool (`<kind>.<name>`) whose placement or residency bars sites: those that may be asked."""
     plan: Mapping[tuple[Pool, Class], Mapping[str, float]] = field(default_factory=dict)
     """What the plan says to this front door: for a pool and class, the share of each site."""
+    thresholds: Mapping[str, Threshold] = field(default_factory=dict)
+    """Likewise, of a pool (`<kind>.<name>`): when a request leaves whatever the shares say."""
     transition: Transition = field(default_factory=Transition)
     """What a roll-out or an operator asks of this front door."""
     identity: str | None = None
@@ -108,6 +122,7 @@ class FleetView:
             limits=fleet.limits,
             tracing=fleet.tracing,
             room=room or {},
+            confined=_confined(fleet, site),
         )
 
     @cached_property
@@ -143,8 +158,10 @@ class FleetView:
         return is_counted and len(self.sites_of(pool)) > 1
 
     def sites_of(self, pool: Pool) -> tuple[SiteView, ...]:
-        """The sites that can answer `pool`, the local one first if it is among them."""
-        return tuple(site for site in self.sites if site.answers(pool))
+        """The sites that can and may answer `pool`, the local one first if it is among them."""
+        allowed = self.confined.get(f"{pool.kind}.{pool.name}")
+        members = (site for site in self.sites if site.answers(pool))
+        return tuple(site for site in members if allowed is None or site.name in allowed)
 
 
 def _site_view(fleet: Fleet, name: str) -> SiteView:
@@ -156,6 +173,14 @@ def _site_view(fleet: Fleet, name: str) -> SiteView:
         models=tuple(fleet.models_at(name)),
         apps=tuple(fleet.apps_at(name)),
     )
+
+
+def _confined(fleet: Fleet, door: str) -> dict[str, tuple[str, ...]]:
+    tags = {name: site.tags for name, site in fleet.sites.items()}
+    uses = {f"model.{name}": use.balancing for name, use in fleet.models.items()}
+    uses |= {f"app.{name}": use.balancing for name, use in fleet.apps.items()}
+    allowed = {pool: tuple(may_answer(balancing, door, tags)) for pool, balancing in uses.items()}
+    return {pool: sites for pool, sites in allowed.items() if len(sites) < len(tags)}
 
 
 def _resolve(site: str, host_port: str) -> Address:

@@ -1,0 +1,170 @@
+"""One class of one pool: which door sends how much where, so that all together wait least.
+
+Minimise, over the requests a second `x[d, i]` that door `d` sends to site `i`,
+
+    sum x[d, i] way[d, i]  +  sum over i of cost_i(sum over d of x[d, i])  +  tau sum x log x
+
+with every door's requests sent. The last term (the entropy) makes the answer unique, so that equal sites get
+equal shares whatever they are called, and smooth, so that a small change of what is measured is a small
+change of shares; it costs at most `tau log(sites)` seconds a request. With prices `p` for the sites, a door's
+split is in proportion to `exp(-(way + p) / tau)`, and the prices at which each site is asked for what it
+supplies minimise a convex function of as many variables as there are sites: Newton's method finds them, with
+`tau` brought down in steps. (S. Boyd and L. Vandenberghe, "Convex Optimization", 2004, sections 5.5, 9.5 and
+10.2.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.sparse.linalg import LinearOperator, cg
+from scipy.special import expit, xlogy
+
+from serving.router.plan.problem import Flags, Floats
+from serving.router.plan.supply import Supply
+from serving.router.plan.ways import Ways
+
+COARSEST = 256.0
+"""`tau` begins at this multiple of what is wanted …"""
+FINER = 4.0
+"""… and is brought down by this factor at a time."""
+NEWTON_STEPS = 40
+STEPS_FROM_KNOWN = 15
+"""Steps that prices known before are given, before it is begun anew."""
+HALVINGS = 30
+SUFFICIENT = 1e-4
+"""A step must bring this share of what its slope promises (Armijo)."""
+EXACT = 1e-5
+"""A step ends when what sites are asked for is what they supply, within this share of all that is offered."""
+TINY = 1e-300
+DENSE = 200
+"""Up to so many members the equations of a step are solved directly, beyond it by conjugate gradients …"""
+CG_EXACT, CG_STEPS = 1e-2, 200
+"""… to this share of their right side, in so many steps at most."""
+LEAST = -1e100
+"""The logarithm of nothing, as far as arithmetic is concerned."""
+RIDGE = 1e-7
+"""Added to the second derivative, as a share of it: a site that nobody reaches has none."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """What doors do at given prices."""
+
+    sent: Floats
+    """(doors, k): requests a second."""
+    cost: float
+    """What that costs all doors together, the entropy included, in seconds a second."""
+    capped: Flags
+    """Doors whose line is full."""
+
+
+def split(ways: Ways, price: Floats, tau: float) -> Split:
+    """Each door's best split at these prices of its members."""
+    power = np.maximum(-(ways.seconds + price[ways.site]) / tau, LEAST)
+    at_home = np.where(ways.is_home, power, LEAST).max(axis=1)
+    others = np.where(ways.is_home, LEAST, power)
+    top = others.max(axis=1)
+    there = np.isfinite(ways.seconds)
+    weight = np.exp(others - top[:, None]) * (there & ~ways.is_home)
+    total = np.maximum(weight.sum(axis=1), TINY)
+    elsewhere = top + np.log(total)
+    free = expit(elsewhere - at_home)
+    most = np.where(at_home > LEAST, np.minimum(ways.most_away / ways.offered, 1.0), 1.0)
+    away = np.minimum(free, most)
+    sent = np.where(ways.is_home, (1 - away)[:, None] * there, (away / total)[:, None] * weight)
+    mixing = xlogy(away, away) + xlogy(1 - away, 1 - away) - away * elsewhere - (1 - away) * at_home
+    cost = float((ways.offered * tau * mixing).sum())
+    return Split(sent * ways.offered[:, None], cost, free > most)
+
+
+def solve(ways: Ways, supply: Supply, tau: float, price: Floats | None = None) -> tuple[Split, Floats]:
+    """The best split and the prices that bring it about.
+
+    `price`: where to begin; the answer does not depend on it, but the time may.
+    """
+    if price is not None:
+        near, balanced = _balance(ways, supply, tau, price, STEPS_FROM_KNOWN)
+        if balanced:
+            return split(ways, near, tau), near
+    price = supply.prices[:, 0] + 0.0
+    width = tau * COARSEST
+    while width > tau:
+        width = max(width / FINER, tau)
+        price, _ = _balance(ways, supply, width, price, NEWTON_STEPS)
+    return split(ways, price, tau), price
+
+
+def _balance(ways: Ways, supply: Supply, tau: float, price: Floats, steps: int) -> tuple[Floats, bool]:
+    """Prices at which supply meets demand, and whether so many steps were enough to find them."""
+    exact = EXACT * ways.offered.sum()
+    at = _excess(ways, supply, tau, price)
+    for _ in range(steps):
+        if np.abs(at.gradient).sum() <= exact:
+            return price, True
+        step = _newton_step(ways, at, tau)
+        slope = float(at.gradient @ step)
+        length = 1.0
+        for _ in range(HALVINGS):
+            following = _excess(ways, supply, tau, price + length * step)
+            if following.value <= at.value + SUFFICIENT * length * slope:
+                break
+            length /= 2
+        else:
+            return price, False
+        price, at = price + length * step, following
+    return price, bool(np.abs(at.gradient).sum() <= exact)
+
+
+@dataclass(frozen=True)
+class _Excess:
+    """The convex function whose least is at the right prices."""
+
+    value: float
+    gradient: Floats
+    """What members supply less what they are asked for."""
+    slope: Floats
+    """Of the supply."""
+    split: Split
+
+
+def _excess(ways: Ways, supply: Supply, tau: float, price: Floats) -> _Excess:
+    load, slope, area = supply.at(price)
+    done = split(ways, price, tau)
+    asked = np.bincount(ways.site.ravel(), done.sent.ravel(), len(price))
+    return _Excess(float(area.sum()) - done.cost, load - asked, slope, done)
+
+
+def _newton_step(ways: Ways, at: _Excess, tau: float) -> Floats:
+    """Solves the second derivative's equations; doors whose lines are full choose among others only."""
+    sent = np.where(at.split.capped[:, None] & ways.is_home, 0.0, at.split.sent)
+    total, site = np.maximum(sent.sum(axis=1), TINY), ways.site.ravel()
+    asked = np.bincount(site, sent.ravel(), len(at.gradient))
+    own = np.bincount(site, (sent * sent / total[:, None]).ravel(), len(at.gradient))
+    ridge = RIDGE * (asked / tau + at.slope)
+    ridge += RIDGE**2 * ridge.max() + TINY
+
+    def second(step: Floats) -> Floats:
+        there = step[ways.site]
+        mean = (sent * there).sum(axis=1) / total
+        moved = np.bincount(site, (sent * (there - mean[:, None])).ravel(), len(step))
+        return moved / tau + (at.slope + ridge) * step
+
+    diagonal = (asked - own) / tau + at.slope + ridge
+    if len(at.gradient) <= DENSE:
+        apart = np.zeros((len(sent), len(at.gradient)))
+        np.put_along_axis(apart, ways.site, sent, axis=1)
+        matrix = (np.diag(asked) - apart.T @ (apart / total[:, None])) / tau + np.diag(at.slope + ridge)
+        scale = 1 / np.sqrt(np.diag(matrix))
+        scaled = scale[:, None] * matrix * scale
+        return np.asarray(scale * np.linalg.solve(scaled, -scale * at.gradient), np.float64)
+    size = (len(at.gradient),) * 2
+    found, _ = cg(
+        LinearOperator(size, matvec=second, dtype=np.float64),
+        -at.gradient,
+        rtol=CG_EXACT,
+        maxiter=CG_STEPS,
+        M=LinearOperator(size, matvec=lambda step: step / diagonal, dtype=np.float64),
+    )
+    return np.asarray(found, np.float64)

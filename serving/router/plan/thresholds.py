@@ -1,0 +1,36 @@
+"""From how many requests in flight one more leaves its own site: a front door sees that at every moment.
+
+Shares follow rates over seconds; queues come and go within them. A front door counts what is at its own site
+at every moment, so it can do better than draw lots: a request that finds an idle server stays, one that would
+wait longer here than the way and the wait elsewhere take leaves, and shares decide what lies between.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from serving.router.plan.planner import PoolPlan
+from serving.router.view import Threshold
+
+NEVER = 1_000_000
+"""Stands for no number of requests."""
+
+
+def threshold(planned: PoolPlan, door: int) -> Threshold | None:
+    """The thresholds of one front door (by its place among the sites); None where its site is no member, or
+    no other may answer."""
+    home, seconds = planned.distances.home[door], planned.distances.seconds[door]
+    others = np.arange(len(seconds)) != home
+    if home < 0 or not np.isfinite(seconds[others]).any():
+        return None
+    member = planned.problem.members[home]
+    elsewhere = float((seconds + planned.response_s)[others].min())
+    # With `n` in flight here, one more waits until all but the servers' share of them are through.
+    worth_waiting = (elsewhere - member.single_s) * member.capacity
+    leave_at = member.instances + max(0.0, worth_waiting)
+    return Threshold(
+        stay_below=member.instances,
+        leave_at=NEVER if member.stale else min(NEVER, max(member.instances, math.ceil(leave_at))),
+    )
