@@ -24,6 +24,8 @@ HEALTH_INTERVAL = "2s"
 """Each probe costs Triton a fraction of a millisecond; retries cover the time until a probe notices."""
 HEALTH_TIMEOUT = "5s"
 """Long, because a busy machine answers late, and late is not dead."""
+AGENT = "agent"
+"""The cluster that leads to the site's own agent."""
 WEIGHTS = 10_000
 """Locality weights are whole numbers: a share of 1 is this."""
 
@@ -78,7 +80,8 @@ def clusters(view: FleetView, eds: Callable[[str], Json], secrets: tls.Secrets) 
         if view.overflows(pool)
         for protocol in protocols(pool)
     ]
-    return [*spanning, *staying, *leaving, _door(view, eds(canary.DOOR)), *_judge(view)]
+    own = [_door(view, eds(canary.DOOR)), *_judge(view), *_agent(view)]
+    return [*spanning, *staying, *leaving, *own]
 
 
 def endpoints(view: FleetView, pool: Pool, protocol: Protocol) -> Json:
@@ -111,6 +114,8 @@ def _fleet_cluster(view: FleetView, name: str, pool: Pool, protocol: Protocol, s
     most = view.limits.concurrency if view.overflows(pool) else view.room_of(pool)
     return {
         **_cluster(view, name, protocol, most),
+        # An app counts nothing by itself: the agent reads what this site's endpoint has in flight.
+        **({"track_cluster_stats": {"per_endpoint_stats": True}} if pool.kind == "app" else {}),
         "type": "EDS",
         "eds_cluster_config": {"eds_config": source},
         "common_lb_config": {
@@ -158,6 +163,13 @@ def _judge(view: FleetView) -> Iterator[Json]:
             name, at = canary.judge_cluster(protocol), canary.judge_address(judge, protocol)
             endpoint = {"endpoint": {"address": socket_address(at)}}
             yield {**_cluster(view, name, protocol, view.limits.concurrency), **_static(name, [endpoint])}
+
+
+def _agent(view: FleetView) -> Iterator[Json]:
+    """Where summaries of other sites go; no probes: an agent that does not answer has nothing to say."""
+    if view.ports.agent:
+        endpoint = {"endpoint": {"address": socket_address(Address(LOOPBACK, view.ports.agent))}}
+        yield {**_cluster(view, AGENT, "http", view.limits.concurrency), **_static(AGENT, [endpoint])}
 
 
 def _static(name: str, endpoints: list[Json]) -> Json:

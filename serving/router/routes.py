@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from serving.router import answers, canary, overflow, protocol
-from serving.router.clusters import Protocol, Scope, cluster_name, readiness_path
+from serving.router.clusters import AGENT, Protocol, Scope, cluster_name, readiness_path
 from serving.router.view import FleetView, Pool
 from serving.router.xds import (
     Json,
@@ -30,6 +30,8 @@ SITE_HEADER = "x-headend-site"
 REPLAY_BYTES = 16 * 1024 * 1024
 """A request body up to this size is kept until its answer begins, so that another site can be asked;
 a larger one streams through and is retried only while no more than this of it has been sent."""
+AGENT_TIMEOUT = "5s"
+"""Agents ask again in half a second, and do not wait for an answer so late."""
 STREAM_MAX_AGE = "3600s"
 """A bidirectional stream stays on one host for life, so its life is bounded; clients reopen it."""
 
@@ -81,12 +83,22 @@ def peer(view: FleetView) -> Json:
         "peer",
         [
             *answers.management(),
+            *_agent(view),
             *(answers.draining(view) if view.transition.draining else readiness),
             *_pool_routes(view, "local", []),
             *answers.unknown(view),
         ],
         {"request_headers_to_add": [set_header(HOP_HEADER, "1")]},
     )
+
+
+def _agent(view: FleetView) -> Iterator[Json]:
+    """What agents of other sites tell this one's, and nothing else of what it answers."""
+    if view.ports.agent:
+        yield {
+            "match": {"path_separated_prefix": "/-/agent"},
+            "route": {"cluster": AGENT, "timeout": AGENT_TIMEOUT},
+        }
 
 
 def _configuration(name: str, routes: list[Json], headers: Json, specifiers: Sequence[Json] = ()) -> Json:

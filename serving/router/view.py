@@ -48,6 +48,8 @@ class LocalPorts:
     """Where each app's replicas listen."""
     admin: int
     """Envoy's own administration."""
+    agent: int = 0
+    """The site's agent; 0: there is none."""
 
 
 @dataclass(frozen=True)

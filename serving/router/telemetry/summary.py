@@ -23,17 +23,23 @@ MOST_BATCH_SIZES = 64
 
 Number = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0, le=1_000_000)]
+Boot = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
+"""Random for each start of a site's agent."""
+Sequence = Annotated[int, Field(ge=0, le=1 << 53)]
+"""Counts the summaries since the boot: an older one never replaces a newer one."""
 Rows = Annotated[int, Field(ge=1, le=65_536)]
 PoolKey = Annotated[str, StringConstraints(pattern=r"^(model|app)\.[a-z0-9][a-z0-9-]{0,62}$")]
 """`<kind>.<name>`."""
 
 
-class _Wire(Strict):
+class Wire(Strict):
+    """Base of all that agents send each other."""
+
     # Strict in pydantic's sense as well: "1" is not 1, and true is not 1.0.
     model_config = ConfigDict(strict=True)
 
 
-class BatchTime(_Wire):
+class BatchTime(Wire):
     """Executions of one batch size."""
 
     executions: Number
@@ -44,7 +50,7 @@ class BatchTime(_Wire):
     """Squared coefficient of variation of that time; None: too few executions to tell."""
 
 
-class PoolSummary(_Wire):
+class PoolSummary(Wire):
     """One pool as one site sees it. `request` means one that clients send, whatever rows it holds."""
 
     kind: Literal["model", "app"]
@@ -82,7 +88,7 @@ class PoolSummary(_Wire):
     """Mean bodies; 0: nothing was seen yet."""
 
 
-class Link(_Wire):
+class Link(Wire):
     """The way from one site to another, as the first has measured it."""
 
     rtt_ms: Number
@@ -91,15 +97,13 @@ class Link(_Wire):
     """Bandwidth, Mbit/s; None: too fast to be measured by small messages, or not measured yet."""
 
 
-class SiteSummary(_Wire):
+class SiteSummary(Wire):
     """All that a site says of itself."""
 
     format: Literal[1] = 1
     fleet: Name
     site: Name
-    boot: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
-    """Random for each start of the site's agent."""
-    sequence: Annotated[int, Field(ge=0, le=1 << 53)]
-    """Counts the summaries since the boot: an older one never replaces a newer one."""
+    boot: Boot
+    sequence: Sequence
     pools: Annotated[dict[PoolKey, PoolSummary], Field(max_length=MOST_POOLS)] = {}
     links: Annotated[dict[Name, Link], Field(max_length=MOST_SITES)] = {}

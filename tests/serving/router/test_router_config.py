@@ -15,7 +15,7 @@ from serving.router.view import FleetView, LocalPorts
 
 
 def demo_view() -> FleetView:
-    ports = LocalPorts(9000, 9001, {"subtitles": 9003, "review": 9004}, 9005)
+    ports = LocalPorts(9000, 9001, {"subtitles": 9003, "review": 9004}, 9005, agent=9006)
     return FleetView.of(demo_fleet(), "hub", ports, room={"ppocr-cls": 96, "whisper-base": 72})
 
 

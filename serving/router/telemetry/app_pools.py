@@ -1,0 +1,63 @@
+"""Apps at one site, measured from what its Envoy counts of them.
+
+An app counts nothing by itself. How long requests stay follows from how many there are and how many are
+answered (Little's law), and those beyond what the replicas work on at a time are the queue.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+
+from serving.router.telemetry.counters import Counters
+from serving.router.telemetry.door import DoorReading, Key
+from serving.router.telemetry.facts import RATE_WINDOW_S, PoolFacts, rounded
+from serving.router.telemetry.summary import PoolSummary
+from serving.router.view import Pool
+
+
+class AppPools:
+    """Says what readings of Envoy amount to for apps; `recent` are its counters."""
+
+    def __init__(self, recent: Counters[Key]) -> None:
+        self._recent = recent
+        self._had: deque[tuple[float, Mapping[Pool, float]]] = deque()
+        self._now: DoorReading | None = None
+
+    def take(self, at: float, reading: DoorReading | None) -> None:
+        """A reading made at `at` (monotonic, seconds); None: Envoy did not answer."""
+        self._now = reading
+        if reading:
+            self._had.append((at, reading.in_flight))
+        while self._had and self._had[0][0] <= at - RATE_WINDOW_S:
+            self._had.popleft()
+
+    def summary(self, pool: Pool, facts: PoolFacts) -> PoolSummary:
+        """The app `pool` as this site has it now."""
+        errors = self._recent.rate((pool, "errors"))
+        answered = max(0.0, self._recent.rate((pool, "asked")) - errors)
+        had = [in_flight.get(pool, 0.0) for _, in_flight in self._had] or [0.0]
+        in_flight = sum(had) / len(had)
+        waiting = sum(max(0.0, each - facts.instances) for each in had) / len(had)
+        # Between two looks a short request may come and go: then nothing can be said of the times.
+        timed = answered > 0 and in_flight > 0
+        service_s = (in_flight - waiting) / answered if timed else None
+        return PoolSummary(
+            kind="app",
+            ready=bool(self._now and pool in self._now.ready),
+            version=facts.version,
+            answered=rounded(answered),
+            errors=rounded(errors),
+            in_flight=rounded(in_flight),
+            queue_ms=rounded(waiting / answered * 1000) if timed else None,
+            service_ms=rounded(service_s * 1000) if service_s is not None else None,
+            instances=facts.instances,
+            max_batch=1,
+            room=facts.room,
+            capacity=rounded(_capacity(facts, service_s)),
+        )
+
+
+def _capacity(facts: PoolFacts, service_s: float | None) -> float | None:
+    """By the record; without one, as if all places were taken at the present time per request."""
+    return facts.capacity or (facts.instances / service_s if service_s else None)

@@ -1,0 +1,58 @@
+"""Cumulative counters, turned into what happened within a window.
+
+A counter's level says nothing (how long has it been counting?), only how much it grew between two readings.
+One that went back belongs to a process that was started anew: it grew by what it shows now, as Prometheus
+reads it (https://prometheus.io/docs/prometheus/latest/querying/functions/#rate).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Hashable, Iterator, Mapping
+from typing import Generic, TypeVar
+
+K = TypeVar("K", bound=Hashable)
+
+
+class Counters(Generic[K]):
+    """Counters by key, as they grew within the last `window_s` seconds of a monotonic clock."""
+
+    def __init__(self, window_s: float) -> None:
+        self._window_s = window_s
+        self._last: dict[K, float] | None = None
+        self._steps: deque[tuple[float, float, dict[K, float]]] = deque()
+
+    def add(self, at: float, reading: Mapping[K, float]) -> None:
+        """Take a reading made at `at`, seconds. A key that is missing now is one that did not grow."""
+        if self._last is None:
+            self._last, self._since = dict(reading), at
+            return
+        last = self._last
+        grown = {key: _growth(last.get(key, 0.0), value) for key, value in reading.items()}
+        self._steps.append((self._since, at, {key: growth for key, growth in grown.items() if growth}))
+        self._last, self._since = {**last, **reading}, at
+        while self._steps and self._steps[0][1] <= at - self._window_s:
+            self._steps.popleft()
+
+    @property
+    def seconds(self) -> float:
+        """How long the readings in the window span."""
+        return sum(end - begin for begin, end, _ in self._steps)
+
+    def increase(self, key: K) -> float:
+        """By how much a counter grew."""
+        return sum(grown.get(key, 0.0) for _, _, grown in self._steps)
+
+    def rate(self, key: K) -> float:
+        """By how much it grew per second; 0 before the second reading."""
+        seconds = self.seconds
+        return self.increase(key) / seconds if seconds > 0 else 0.0
+
+    def steps(self, first: K, second: K) -> Iterator[tuple[float, float]]:
+        """By how much two counters grew from each reading to the next."""
+        for _, _, grown in self._steps:
+            yield grown.get(first, 0.0), grown.get(second, 0.0)
+
+
+def _growth(before: float, now: float) -> float:
+    return now - before if now >= before else now

@@ -1,0 +1,119 @@
+"""What this site's Envoy counts: what clients bring to the front door, what its apps have, what it took up.
+
+https://www.envoyproxy.io/docs/envoy/latest/configuration/upstream/cluster_manager/cluster_stats,
+https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_filters/router_filter#statistics
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, cast
+
+import httpx
+from pydantic import BaseModel, Field
+
+from serving.fleet import CLASSES, Class
+from serving.router.view import LOOPBACK, FleetView, Pool
+
+_POOL = r"(?P<kind>model|app)\.(?P<name>[a-z0-9-]+)"
+_CLASS = "|".join(CLASSES)
+_OFFERED = re.compile(rf"vhost\.front-door\.route\.{_POOL}\.(?P<class>{_CLASS})\.upstream_rq_(total|retry)")
+_CARRIED = re.compile(rf"cluster\.{_POOL}\.(?:http|grpc|{_CLASS})\.upstream_(rq_total|cx_[rt]x_bytes_total)")
+_UPDATE = re.compile(r".*\.update_(success|failure|rejected)")
+_WANTED = "|".join(
+    (
+        r"^vhost\.front-door\.route\..*\.upstream_rq_(total|retry)$",
+        r"^cluster\.(model|app)\..*\.(upstream_rq_total|upstream_cx_[rt]x_bytes_total)$",
+        r"^cluster\.app\..*\.(rq_total|rq_error|rq_active|healthy|upstream_rq_5xx|upstream_rq_active)$",
+        r"\.update_(success|failure|rejected)$",
+    )
+)
+"""Which of Envoy's thousands of statistics are sent at all."""
+
+Counter = Literal["carried", "bytes_out", "bytes_in", "asked", "errors"]
+Key = tuple[Pool, Counter] | tuple[Pool, Literal["offered"], Class] | Literal["taken", "refused"]
+"""`asked` and `errors`: of this site's own app. `taken`, `refused`: configuration updates."""
+_CARRIED_AS: dict[str, Counter] = {
+    "rq_total": "carried",
+    "cx_tx_bytes_total": "bytes_out",
+    "cx_rx_bytes_total": "bytes_in",
+}
+
+
+class _Statistic(BaseModel):
+    name: str = ""
+    value: float = 0.0
+
+
+class _Statistics(BaseModel):
+    stats: list[_Statistic] = Field(default=[])
+
+
+@dataclass(frozen=True)
+class DoorReading:
+    """All of one Envoy at one moment."""
+
+    counters: Mapping[Key, float]
+    in_flight: Mapping[Pool, float]
+    """Requests that this site's own apps have."""
+    ready: frozenset[Pool]
+    """Apps of this site whose probes pass."""
+
+
+async def read(client: httpx.AsyncClient, view: FleetView) -> DoorReading:
+    """Ask the Envoy on this machine. Raises `httpx.HTTPError` or `ValueError` when that does not work."""
+    answer = await client.get(
+        f"http://{LOOPBACK}:{view.ports.admin}/stats", params={"format": "json", "filter": _WANTED}
+    )
+    answer.raise_for_status()
+    return parse(answer.content, view)
+
+
+def parse(statistics: bytes, view: FleetView) -> DoorReading:
+    """Make sense of Envoy's answer. Raises `ValueError` when it is not Envoy's."""
+    found = {each.name: each.value for each in _Statistics.model_validate_json(statistics).stats}
+    counters: defaultdict[Key, float] = defaultdict(float)
+    for name, value in found.items():
+        _count(counters, name, value)
+    apps = {Pool("app", app): _App(found, app, view.ports.apps[app]) for app in view.local.apps}
+    for pool, app in apps.items():
+        counters[pool, "asked"], counters[pool, "errors"] = app.asked, app.errors
+    return DoorReading(
+        counters=dict(counters),
+        in_flight={pool: app.in_flight for pool, app in apps.items()},
+        ready=frozenset(pool for pool, app in apps.items() if app.is_ready),
+    )
+
+
+def _count(counters: defaultdict[Key, float], name: str, value: float) -> None:
+    if match := _OFFERED.fullmatch(name):
+        pool, class_ = _pool(match), cast("Class", match["class"])
+        # Every attempt counts in `total`, and those after the first in `retry`.
+        counters[pool, "offered", class_] += value if match[4] == "total" else -value
+    elif match := _CARRIED.fullmatch(name):
+        counters[_pool(match), _CARRIED_AS[match[3]]] += value
+    elif match := _UPDATE.fullmatch(name):
+        counters["taken" if match[1] == "success" else "refused"] += value
+
+
+def _pool(match: re.Match[str]) -> Pool:
+    return Pool(cast("Literal['model', 'app']", match["kind"]), match["name"])
+
+
+class _App:
+    """This site's own app: asked by its front door (one endpoint of many) and by other sites' (`local`)."""
+
+    def __init__(self, found: Mapping[str, float], name: str, port: int) -> None:
+        cluster = f"cluster.app.{name}.http"
+        here, hops = f"{cluster}.endpoint.{LOOPBACK}_{port}", f"{cluster}.local.upstream"
+
+        def both(stat: str, of_hops: str) -> float:
+            return found.get(f"{here}.{stat}", 0.0) + found.get(f"{hops}_{of_hops}", 0.0)
+
+        self.asked = both("rq_total", "rq_total")
+        self.errors = both("rq_error", "rq_5xx")
+        self.in_flight = both("rq_active", "rq_active")
+        self.is_ready = found.get(f"{here}.healthy", 0.0) > 0

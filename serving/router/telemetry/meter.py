@@ -1,0 +1,68 @@
+"""One site's own pools, from what its Triton and its Envoy count."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from serving.fleet import CLASSES, Class
+from serving.router.telemetry import door
+from serving.router.telemetry.app_pools import AppPools
+from serving.router.telemetry.counters import Counters
+from serving.router.telemetry.facts import RATE_WINDOW_S, PoolFacts, rounded
+from serving.router.telemetry.model_pools import ModelPools
+from serving.router.telemetry.summary import PoolKey, PoolSummary
+from serving.router.telemetry.triton import TritonReading
+from serving.router.view import Pool
+
+
+class Meter:
+    """Takes readings, and says what they amount to.
+
+    `pools`: all that clients may ask this front door for; `facts`: of those that the site itself answers.
+    """
+
+    def __init__(self, pools: tuple[Pool, ...], facts: Mapping[Pool, PoolFacts]) -> None:
+        self._pools = tuple(pool for pool in pools if pool.kind != "server")
+        self._facts = facts
+        self._door: Counters[door.Key] = Counters(RATE_WINDOW_S)
+        self._models, self._apps = ModelPools(), AppPools(self._door)
+
+    def take(self, at: float, envoy: door.DoorReading | None, triton: TritonReading | None) -> None:
+        """Readings made at `at` (monotonic, seconds); None: it did not answer."""
+        if envoy:
+            self._door.add(at, envoy.counters)
+        self._apps.take(at, envoy)
+        self._models.take(at, triton)
+
+    def pools(self) -> dict[PoolKey, PoolSummary]:
+        """Every pool that this site answers, or that clients ask for here."""
+        found = {}
+        for pool in self._pools:
+            offered, facts = self._offered(pool), self._facts.get(pool)
+            if facts is not None or offered:
+                more = {"offered": offered, **self._bytes(pool)}
+                found[f"{pool.kind}.{pool.name}"] = self._own(pool, facts).model_copy(update=more)
+        return found
+
+    def _own(self, pool: Pool, facts: PoolFacts | None) -> PoolSummary:
+        if pool.kind == "app":
+            return self._apps.summary(pool, facts) if facts else PoolSummary(kind="app", ready=False, room=0)
+        if facts is None:
+            return PoolSummary(kind="model", ready=False, room=0)
+        return self._models.summary(pool.name, facts)
+
+    def _offered(self, pool: Pool) -> dict[Class, float]:
+        rates: dict[Class, float] = {
+            class_: rounded(self._door.rate((pool, "offered", class_))) for class_ in CLASSES
+        }
+        return {class_: rate for class_, rate in rates.items() if rate > 0}
+
+    def _bytes(self, pool: Pool) -> dict[str, float]:
+        """Mean sizes of what the front door carried, headers included."""
+        carried = self._door.increase((pool, "carried"))
+        if not carried:
+            return {}
+        return {
+            "request_bytes": rounded(self._door.increase((pool, "bytes_out")) / carried),
+            "response_bytes": rounded(self._door.increase((pool, "bytes_in")) / carried),
+        }

@@ -1,0 +1,79 @@
+"""Models at one site, measured from what its Triton counts."""
+
+from __future__ import annotations
+
+from serving.router.telemetry.counters import Counters
+from serving.router.telemetry.facts import RATE_WINDOW_S, SERVICE_WINDOW_S, PoolFacts, rounded
+from serving.router.telemetry.service_times import capacity, squared_variation
+from serving.router.telemetry.summary import MOST_BATCH_SIZES, BatchTime, PoolSummary
+from serving.router.telemetry.triton import Key, TritonReading
+
+
+class ModelPools:
+    """Takes readings of Triton, and says what they amount to."""
+
+    def __init__(self) -> None:
+        self._recent: Counters[Key] = Counters(RATE_WINDOW_S)
+        self._times: Counters[Key] = Counters(SERVICE_WINDOW_S)
+        self._now: TritonReading | None = None
+        self._batches: dict[str, dict[int, BatchTime]] = {}
+
+    def take(self, at: float, reading: TritonReading | None) -> None:
+        """A reading made at `at` (monotonic, seconds); None: Triton did not answer."""
+        self._now = reading
+        if reading:
+            self._recent.add(at, reading.counters)
+            self._times.add(at, reading.counters)
+            for name, sizes in reading.batch_sizes.items():
+                self._batches[name] = self._by_batch(name, sizes)
+
+    def summary(self, name: str, facts: PoolFacts) -> PoolSummary:
+        """The model `name` as this site has it now."""
+        recent, times, now = self._recent, self._times, self._now
+        answered = recent.increase((name, "answered"))
+        rows = recent.increase((name, "rows")) / answered if answered else 1.0
+        by_batch = self._batches.get(name, {})
+        waiting = now.waiting.get(name, 0.0) if now else 0.0
+        return PoolSummary(
+            kind="model",
+            ready=bool(now and name in now.ready),
+            version=facts.version,
+            answered=rounded(recent.rate((name, "answered"))),
+            errors=rounded(recent.rate((name, "errors"))),
+            # Little's law: the time that requests spend here per second is how many there are.
+            in_flight=rounded(max(waiting, recent.rate((name, "total_ns")) / 1e9)),
+            queue_ms=rounded(recent.increase((name, "queue_ns")) / answered / 1e6) if answered else None,
+            service_ms=self._service_ms(name),
+            service_cv2=rounded(squared_variation(times.steps((name, "answered"), (name, "service_ns")))),
+            by_batch=by_batch,
+            instances=facts.instances,
+            max_batch=facts.max_batch,
+            room=facts.room,
+            capacity=rounded(capacity(by_batch, facts.instances, rows, facts.capacity)),
+        )
+
+    def _service_ms(self, name: str) -> float | None:
+        if answered := self._times.increase((name, "answered")):
+            return rounded(self._times.increase((name, "service_ns")) / answered / 1e6)
+        known = self._batches.get(name, {})
+        return known[min(known)].mean_ms if known else None
+
+    def _by_batch(self, name: str, sizes: tuple[int, ...]) -> dict[int, BatchTime]:
+        """The executions of the last seconds; while there are none, the times known before."""
+        times = self._times
+        seen = {rows: times.increase((name, "executions", rows)) for rows in sizes}
+        most = sorted((rows for rows in sizes if seen[rows]), key=lambda rows: -seen[rows])[:MOST_BATCH_SIZES]
+        found = {}
+        for rows in sorted(most):
+            count: Key = (name, "executions", rows)
+            ns: Key = (name, "execution_ns", rows)
+            found[rows] = BatchTime(
+                executions=rounded(self._recent.rate(count)),
+                mean_ms=rounded(times.increase(ns) / seen[rows] / 1e6),
+                cv2=rounded(squared_variation(times.steps(count, ns))),
+            )
+        idle = {
+            rows: time.model_copy(update={"executions": 0.0})
+            for rows, time in self._batches.get(name, {}).items()
+        }
+        return found or idle
