@@ -90,6 +90,9 @@ class Site(Strict):
     """CPU threads for a model's inference; 0: as many as the machine has cores."""
     gpus: list[Annotated[int, Field(ge=0)]] = []
     """Numbers of the GPUs that models run on; none: they run on the CPU."""
+    relay: bool = False
+    """Its agent passes on what it knows of all sites, so that one which can dial out, but cannot be reached,
+    is known to those that ask here."""
     capacity: Path | None = None
     """What the site holds: a record that `headend loadtest capacity` wrote, relative to the fleet file."""
     tags: list[Tag] = []

@@ -39,10 +39,9 @@ def write_config(view: FleetView, out: Path, *, access_log: Path | None = None) 
     write_atomic(out / "bootstrap.json", json.dumps(bootstrap(view, out), indent=1).encode())
 
 
-def write_shares(view: FleetView, out: Path) -> None:
-    """Write or rewrite the endpoints only: what a new plan changes."""
-    for name, resources in _endpoint_files(view):
-        _write(out.absolute() / name, resources)
+def write_shares(view: FleetView, out: Path) -> int:
+    """Write or rewrite the endpoints only: what a new plan changes. Returns how many files had to change."""
+    return sum(_write(out.absolute() / name, resources) for name, resources in _endpoint_files(view))
 
 
 def command(out: Path, *, workers: int | None = None, log_level: str = "warning") -> list[str]:
@@ -123,5 +122,10 @@ def _source(out: Path, name: str) -> Json:
     return {"path_config_source": watched, "resource_api_version": "V3"}
 
 
-def _write(path: Path, resources: list[Json]) -> None:
-    write_atomic(path, json.dumps({"resources": resources}, indent=1).encode())
+def _write(path: Path, resources: list[Json]) -> bool:
+    """Whether it had to be written: Envoy need not look at what says the same."""
+    data = json.dumps({"resources": resources}, indent=1).encode()
+    if path.is_file() and path.read_bytes() == data:
+        return False
+    write_atomic(path, data)
+    return True

@@ -159,11 +159,7 @@ class Answerer:
 
     def answer(self, question: bytes, sender: str) -> bytes:
         """Raises `RefusedError`. `sender`: the site that its certificate names; empty: it has none."""
-        try:
-            return encode(self._answer(decode(question, MOST_QUESTION_BYTES), sender))
-        except RefusedError as error:
-            self._board.refuse(error.reason)
-            raise
+        return encode(self._answer(decode(question, MOST_QUESTION_BYTES), sender))
 
     def _answer(self, question: Message, sender: str) -> Message:
         if question.fleet != self._fleet:

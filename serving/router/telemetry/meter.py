@@ -27,12 +27,15 @@ class Meter:
         self._door: Counters[door.Key] = Counters(RATE_WINDOW_S)
         self._models, self._apps = ModelPools(), AppPools(self._door)
 
-    def take(self, at: float, envoy: door.DoorReading | None, triton: TritonReading | None) -> None:
-        """Readings made at `at` (monotonic, seconds); None: it did not answer."""
-        if envoy:
-            self._door.add(at, envoy.counters)
-        self._apps.take(at, envoy)
-        self._models.take(at, triton)
+    def take_door(self, at: float, reading: door.DoorReading | None) -> None:
+        """A reading of Envoy made at `at` (monotonic, seconds); None: it did not answer."""
+        if reading:
+            self._door.add(at, reading.counters)
+        self._apps.take(at, reading)
+
+    def take_triton(self, at: float, reading: TritonReading | None) -> None:
+        """A reading of Triton made at `at`; None: it did not answer."""
+        self._models.take(at, reading)
 
     def pools(self) -> dict[PoolKey, PoolSummary]:
         """Every pool that this site answers, or that clients ask for here."""

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from serving.router.telemetry.summary import SiteSummary
 
+STALE_AFTER_S = 5.0
+"""Ten summaries have not come."""
+
 
 @dataclass(frozen=True)
 class Observed:
@@ -20,3 +23,8 @@ class Observed:
     """Round trip from here, seconds; None: not measured."""
     bytes_per_s: float | None = None
     """Bandwidth from here, bytes/s; None: too fast to be measured, or not measured yet."""
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether what it said last may not be so any more."""
+        return self.age_s > STALE_AFTER_S

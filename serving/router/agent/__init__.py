@@ -1,0 +1,1 @@
+"""The site's agent: reads telemetry, exchanges it with other sites, and puts the plan before Envoy."""

@@ -1,0 +1,155 @@
+"""The agent of one site: read, exchange, plan, write, and see that Envoy takes it.
+
+Envoy needs none of this to go on: an agent that dies, hangs or is cut off leaves the last plan working, and
+one that starts again continues from it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from secrets import token_hex
+from typing import TypeVar
+
+import httpx
+
+from models.errors import HeadendError
+from serving.router import transition
+from serving.router.agent.config import AgentConfig
+from serving.router.agent.kept import pool_of
+from serving.router.agent.writer import Writer
+from serving.router.telemetry import door, triton
+from serving.router.telemetry.board import Board, NoSeal
+from serving.router.telemetry.exchange import PERIOD_S, Answerer, Exchange, Peer
+from serving.router.telemetry.meter import Meter
+from serving.router.telemetry.observed import Observed
+from serving.router.telemetry.summary import SiteSummary
+from serving.router.view import SiteView
+
+_log = logging.getLogger("headend.agent")
+_T = TypeVar("_T")
+
+_READ_TIMEOUT_S = 2.0
+_READ_ERRORS = (httpx.HTTPError, httpx.StreamError, TimeoutError, ValueError)
+PLAN_EVERY_S = 1.0
+ALIVE_WITHIN_S = 10.0
+"""An agent whose loop has not come round for so long hangs."""
+
+
+class Agent:
+    """Make it inside the event loop it runs in."""
+
+    def __init__(self, config: AgentConfig, local: httpx.AsyncClient, peers: httpx.AsyncClient) -> None:
+        self.config = config
+        self._local = local
+        view, fleet = config.view, config.fleet
+        site = view.local.name
+        facts = {pool_of(key): facts for key, facts in config.facts.items()}
+        self._meter = Meter(view.pools, facts)
+        self.board = Board(view.fleet, site, fleet.sites, NoSeal(), time.monotonic)
+        known = {other.name: _peer(config, other) for other in view.others}
+        self.exchange = Exchange(view.fleet, site, known, self.board, peers)
+        self.answerer = Answerer(view.fleet, site, self.board, relay=fleet.sites[site].relay)
+        self.writer = Writer(view, config.envoy, config.directory)
+        self._boot, self._sequence = token_hex(16), 0
+        self._came_round = time.monotonic()
+        self._planned_at: float | None = None
+        self.plan_seconds = 0.0
+        """What the last plan took."""
+        self.plans = 0
+        self.plan_failures = 0
+
+    @property
+    def plan_age_s(self) -> float | None:
+        """Since the last plan; None: there was none."""
+        return None if self._planned_at is None else time.monotonic() - self._planned_at
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether its loop comes round."""
+        return time.monotonic() - self._came_round < ALIVE_WITHIN_S
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it has published something, and goes on doing so."""
+        return self._sequence > 0 and self.is_alive
+
+    def observed(self) -> dict[str, Observed]:
+        """All sites as they are known now."""
+        return self.board.observed(self.exchange.links)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            for work, period_s in (
+                (self._read_door, PERIOD_S),
+                (self._read_triton, PERIOD_S),
+                (self._publish, PERIOD_S),
+                (self._plan, PLAN_EVERY_S),
+            ):
+                tasks.create_task(_every(period_s, work))
+            tasks.create_task(self.exchange.run())
+
+    async def _read_door(self) -> None:
+        reading = await _within(door.read(self._local, self.config.view))
+        self._meter.take_door(time.monotonic(), reading)
+        if reading:
+            self.writer.look(reading.counters.get("taken", 0.0), reading.counters.get("refused", 0.0))
+
+    async def _read_triton(self) -> None:
+        if port := self.config.triton_metrics:
+            reading = await _within(triton.read(self._local, self.config.view.ports.triton_http, port))
+            self._meter.take_triton(time.monotonic(), reading)
+
+    async def _publish(self) -> None:
+        self._sequence += 1
+        links = {site: link for site, meter in self.exchange.links.items() if (link := meter.link())}
+        pools = self._meter.pools()
+        if self._transition().draining:
+            pools = {key: pool.model_copy(update={"ready": False}) for key, pool in pools.items()}
+        view = self.config.view
+        self.board.publish(
+            SiteSummary(
+                fleet=view.fleet,
+                site=view.local.name,
+                boot=self._boot,
+                sequence=self._sequence,
+                pools=pools,
+                links=links,
+            )
+        )
+        self._came_round = time.monotonic()
+
+    async def _plan(self) -> None:
+        await asyncio.to_thread(self.writer.write, self.writer.rows, self._transition())
+
+    def _transition(self) -> transition.Transition:
+        try:
+            return transition.read(self.config.directory)
+        except (HeadendError, OSError) as error:
+            _log.error("%s", error)
+            return self.writer.transition
+
+
+async def _every(period_s: float, work: Callable[[], Awaitable[None]]) -> None:
+    """Do `work` so often; when it takes longer, as often as it can be."""
+    while True:
+        begun = time.monotonic()
+        await work()
+        await asyncio.sleep(max(0.0, begun + period_s - time.monotonic()))
+
+
+async def _within(reading: Awaitable[_T]) -> _T | None:
+    """A reading; None when the part does not answer well or in time."""
+    with suppress(*_READ_ERRORS):
+        async with asyncio.timeout(_READ_TIMEOUT_S):
+            return await reading
+    return None
+
+
+def _peer(config: AgentConfig, other: SiteView) -> Peer:
+    host = f"[{other.peer.ip}]" if ":" in other.peer.ip else other.peer.ip
+    return Peer(other.name, f"http://{host}:{other.peer.port}", relay=config.fleet.sites[other.name].relay)
