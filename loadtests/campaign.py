@@ -145,7 +145,7 @@ class Event(Strict):
     """`kill`: SIGKILL to a part, which its supervisor starts again; `cut`: the whole site goes down;
     `restore`: it comes up again."""
     site: Name
-    part: Literal["triton", "serve", "envoy"] | None = None
+    part: Literal["triton", "serve", "envoy", "agent"] | None = None
     """Which part is killed."""
 
     @model_validator(mode="after")

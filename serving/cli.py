@@ -136,7 +136,7 @@ def down(file: AnyFleet = None, site: OneSite = None, as_json: AsJson = False) -
 def show_logs(
     site: Annotated[str, typer.Argument(help="The site.")],
     part: Annotated[
-        str | None, typer.Argument(help="triton, serve, envoy or supervisor; by default all.")
+        str | None, typer.Argument(help="triton, serve, envoy, agent or supervisor; by default all.")
     ] = None,
     lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="Last lines of each log.")] = 50,
     follow: Annotated[bool, typer.Option("--follow", help="Go on as they are written; Ctrl-C ends.")] = False,

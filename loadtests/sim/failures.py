@@ -15,7 +15,7 @@ from models.errors import UsageError
 if TYPE_CHECKING:
     from loadtests.sim.simulation import Simulation
 
-Part = Literal["site", "triton", "serve", "envoy"]
+Part = Literal["site", "triton", "serve", "envoy", "agent"]
 _WHOLE: frozenset[Part] = frozenset(("site", "envoy"))
 """Parts whose end takes everything at the site along, as nobody can knock any more."""
 FAILED_PROBES = 2

@@ -123,15 +123,15 @@ class Failures(Strict):
     """Attempts in a row that failed without an answer, after which a door leaves a site out …"""
     eject_s: NotNegative = 5
     """… for so long."""
-    restart_s: dict[Literal["site", "triton", "serve", "envoy"], NotNegative] = {}
+    restart_s: dict[Literal["site", "triton", "serve", "envoy", "agent"], NotNegative] = {}
     """From the kill, or from `restore`, until it serves again; see `RESTART_S`."""
 
-    def back_s(self, part: Literal["site", "triton", "serve", "envoy"]) -> float:
+    def back_s(self, part: Literal["site", "triton", "serve", "envoy", "agent"]) -> float:
         """How long `part` takes to serve again."""
         return self.restart_s.get(part, RESTART_S[part])
 
 
-RESTART_S = {"site": 24.0, "triton": 10.0, "serve": 22.0, "envoy": 1.2}
+RESTART_S = {"site": 24.0, "triton": 10.0, "serve": 22.0, "envoy": 1.2, "agent": 2.5}
 """What the demo fleet takes on two cores (`python -m loadtests.bench startup`)."""
 
 

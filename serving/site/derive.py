@@ -23,19 +23,23 @@ from serving.apps.config import AppsConfig
 from serving.fleet import AppName, Fleet
 from serving.identity import Authority, SiteIdentity
 from serving.router import envoy
+from serving.router.agent import kept
+from serving.router.agent.config import AgentConfig
 from serving.router.view import FleetView, LocalPorts
+from serving.site import facts
 from serving.site.spec import PartSpec, SiteDirectory, SiteSpec
 from serving.triton.instances import copies
 
 if TYPE_CHECKING:
     from serving.triton.repository import Changes
 
-REPOSITORY, APPS, FRONT_DOOR = (
+REPOSITORY, APPS, FRONT_DOOR, AGENT = (
     "Triton's model repository",
     "apps' configuration",
     "front door's configuration",
+    "agent's configuration",
 )
-PART_OF = {REPOSITORY: "triton", APPS: "serve", FRONT_DOOR: "envoy"}
+PART_OF = {REPOSITORY: "triton", APPS: "serve", FRONT_DOOR: "envoy", AGENT: "agent"}
 TAKEN_UP_WHILE_RUNNING = (REPOSITORY, FRONT_DOOR)
 """Files whose part needs no restart to take them up."""
 
@@ -47,13 +51,20 @@ def ports_of(fleet: Fleet, site: str) -> list[str]:
     purposes = ["triton-http", "triton-grpc", "triton-metrics"] if fleet.models_at(site) else []
     apps = fleet.apps_at(site)
     purposes += ["serve-status", *(f"serve-{app}" for app in apps)] if apps else []
-    return [*purposes, "envoy-admin"]
+    return [*purposes, "envoy-admin", "agent-http"]
 
 
 def digests(fleet: Fleet, site: str, bundles: Mapping[str, str], ports: Mapping[str, int]) -> dict[str, str]:
     """What the site's files derive from, as one digest for each kind. `bundles`: model to bundle digest."""
     declared = fleet.model_dump(mode="json")
     common = [version("headend"), dict(ports)]
+    front_door = [
+        declared,
+        # Cards say how much a model takes, and with the cores how many copies there are.
+        {name: bundles.get(name) for name in fleet.models_at(site)},
+        os.cpu_count(),
+        has_identity(fleet, site),
+    ]
     everything = {
         REPOSITORY: [
             {name: [bundles.get(name), declared["models"][name]] for name in fleet.models_at(site)},
@@ -68,18 +79,14 @@ def digests(fleet: Fleet, site: str, bundles: Mapping[str, str], ports: Mapping[
             declared["tracing"],
             declared["sites"][site]["front_door"],
         ],
-        # Cards say how much a model takes, and with the cores how many copies there are.
-        FRONT_DOOR: [
-            declared,
-            {name: bundles.get(name) for name in fleet.models_at(site)},
-            os.cpu_count(),
-            has_identity(fleet, site),
-        ],
+        FRONT_DOOR: front_door,
+        AGENT: front_door,
     }
     needed = {
         REPOSITORY: bool(fleet.models_at(site)),
         APPS: bool(fleet.apps_at(site)),
         FRONT_DOOR: True,
+        AGENT: True,
     }
     return {
         kind: digest(canonical_json([*common, *inputs]))[:12]
@@ -112,7 +119,10 @@ def derive(
         parts.append(_triton(fleet, directory, repository, ports))
     if APPS in derived:
         parts.append(_serve(fleet, directory, ports, derived[APPS]))
-    parts.append(_envoy(fleet, directory, bundles, ports))
+    view = _view(fleet, directory, bundles, ports)
+    # The agent's before Envoy's: one that starts meanwhile would write what it was told before.
+    agent = _agent(fleet, directory, view, bundles, ports, derived[AGENT])
+    parts += [_envoy(fleet, directory, view, ports), agent]
     spec = SiteSpec(
         fleet=fleet.fleet,
         site=name,
@@ -180,19 +190,27 @@ def room_of(fleet: Fleet, site: str, cards: Mapping[str, Card]) -> dict[str, int
     }
 
 
-def _envoy(
+def _view(
     fleet: Fleet, directory: SiteDirectory, bundles: Mapping[str, Bundle], ports: Mapping[str, int]
-) -> PartSpec:
+) -> FleetView:
+    """What the front door knows, the plan it had before included: a change of the fleet is no reason for a
+    swing.
+    """
     local = LocalPorts(
         triton_http=ports.get("triton-http", 0),
         triton_grpc=ports.get("triton-grpc", 0),
         apps={app: ports[f"serve-{app}"] for app in fleet.apps_at(directory.site)},
         admin=ports["envoy-admin"],
+        agent=ports["agent-http"],
     )
     cards = {name: bundle.card for name, bundle in bundles.items()}
     view = FleetView.of(fleet, directory.site, local, room_of(fleet, directory.site, cards))
     if (identity := SiteIdentity.of(fleet.fleet, directory.site)).exists:
         view = replace(view, identity=str(identity.path))
+    return replace(view, plan=kept.read(directory.path))
+
+
+def _envoy(fleet: Fleet, directory: SiteDirectory, view: FleetView, ports: Mapping[str, int]) -> PartSpec:
     out = directory.path / "envoy"
     envoy.write_config(view, out)
     door = f"http://{_reachable(fleet.sites[directory.site].front_door)}"
@@ -207,6 +225,35 @@ def _envoy(
         ready=f"{door}/readyz",
         alive=f"{door}/healthz",
         fingerprint=digest(canonical_json([version("headend"), envoy.bootstrap(view, out)])),
+    )
+
+
+def _agent(
+    fleet: Fleet,
+    directory: SiteDirectory,
+    view: FleetView,
+    bundles: Mapping[str, Bundle],
+    ports: Mapping[str, int],
+    fingerprint: str,
+) -> PartSpec:
+    config = AgentConfig(
+        fleet=fleet,
+        view=view,
+        triton_metrics=ports.get("triton-metrics", 0),
+        facts=facts.of_site(fleet, view, bundles),
+        directory=directory.path,
+    )
+    path = directory.path / "agent" / "config.json"
+    write_atomic(path, config.model_dump_json(indent=1).encode(), mode=0o600)
+    own = f"http://127.0.0.1:{view.ports.agent}/-"
+    return PartSpec(
+        name="agent",
+        argv=[sys.executable, "-m", "serving.router.agent", str(path)],
+        ports=_of_part(ports, "agent"),
+        ready=f"{own}/ready",
+        alive=f"{own}/alive",
+        grace_s=5,
+        fingerprint=fingerprint,
     )
 
 

@@ -38,7 +38,7 @@ def test_status_tells_everything_of_a_ready_fleet(fleet):
     for site in status["sites"].values():
         assert site["state"] == "ready"
         assert psutil.pid_exists(site["pid"])
-        assert set(site["parts"]) == {"triton", "serve", "envoy"}
+        assert set(site["parts"]) == {"triton", "serve", "envoy", "agent"}
         for part in site["parts"].values():
             assert part["state"] == "ready"
             assert psutil.pid_exists(part["pid"])

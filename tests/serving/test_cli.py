@@ -69,7 +69,7 @@ def test_plan_tells_what_is_missing_and_what_would_start(headend):
     assert plan["changes"]
     assert "whisper-base" in plan["build"]
     assert [site["site"] for site in plan["sites"]] == ["hub", "edge"]
-    assert plan["sites"][0]["start"] == ["triton", "serve", "envoy"]
+    assert plan["sites"][0]["start"] == ["triton", "serve", "envoy", "agent"]
     chosen = [port for site in plan["sites"] for port in site["ports"].values()]
     assert len(set(chosen)) == len(chosen)
     assert "headend models build" in headend("plan").stdout

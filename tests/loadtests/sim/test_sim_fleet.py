@@ -41,7 +41,7 @@ EVENTS = st.lists(
                 "at_s": st.floats(0, 9),
                 "do": st.just("kill"),
                 "site": st.sampled_from(["s0", "s1", "s2"]),
-                "part": st.sampled_from(["triton", "serve", "envoy"]),
+                "part": st.sampled_from(["triton", "serve", "envoy", "agent"]),
             }
         ),
         st.fixed_dictionaries(

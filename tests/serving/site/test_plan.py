@@ -39,10 +39,10 @@ def test_a_first_plan_writes_and_starts_what_each_site_needs(home):
     plan = make_plan(fleet(), ["one", "two"])
     assert plan.build == ()
     one, two = plan.sites
-    assert one.write == (derive.REPOSITORY, derive.APPS, derive.FRONT_DOOR)
-    assert one.start == ("triton", "serve", "envoy")
-    assert two.write == (derive.FRONT_DOOR,)
-    assert two.start == ("envoy",)
+    assert one.write == (derive.REPOSITORY, derive.APPS, derive.FRONT_DOOR, derive.AGENT)
+    assert one.start == ("triton", "serve", "envoy", "agent")
+    assert two.write == (derive.FRONT_DOOR, derive.AGENT)
+    assert two.start == ("envoy", "agent")
     assert set(one.ports) == set(derive.ports_of(fleet(), "one"))
     assert not set(one.ports.values()) & set(two.ports.values())
 
@@ -56,9 +56,9 @@ def test_a_missing_bundle_is_to_be_built(home):
 @pytest.mark.parametrize(
     ("change", "files"),
     [
-        (("a: {}", "a: {instances: 2}"), {derive.REPOSITORY, derive.FRONT_DOOR}),
-        (("review: {}", "review: {concurrency: 3}"), {derive.APPS, derive.FRONT_DOOR}),
-        (("127.0.0.1:18111", "127.0.0.1:18121"), {derive.FRONT_DOOR}),
+        (("a: {}", "a: {instances: 2}"), {derive.REPOSITORY, derive.FRONT_DOOR, derive.AGENT}),
+        (("review: {}", "review: {concurrency: 3}"), {derive.APPS, derive.FRONT_DOOR, derive.AGENT}),
+        (("127.0.0.1:18111", "127.0.0.1:18121"), {derive.FRONT_DOOR, derive.AGENT}),
     ],
 )
 def test_digests_change_with_what_they_derive_from_and_nothing_else(home, change, files):
