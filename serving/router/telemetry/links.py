@@ -17,8 +17,8 @@ from serving.router.telemetry.summary import Link
 
 PADDING_CHARACTERS = 13_600
 """Of base64, of which zlib leaves three quarters: with a summary beside it still within ten segments."""
-_PADDED_AT_FIRST, _PADDED_EVERY = 4, 30
-"""The first exchanges, then one in so many: 10 kB in 15 s are less than 0.1% of 10 Mbit/s."""
+_AT_FIRST, _PADDED_EVERY = 8, 30
+"""Every other of the first exchanges, then one in so many: 10 kB in 15 s are 0.06% of 10 Mbit/s."""
 _REMEMBERED, _PADDED_REMEMBERED = 20, 8
 _FORGET_AFTER_S = 30.0
 _LEAST_S = 0.002
@@ -44,7 +44,7 @@ class LinkMeter:
     def wants_padding(self) -> bool:
         """Whether the next question is to be padded; call it once for each."""
         self._asked += 1
-        return self._asked <= _PADDED_AT_FIRST or self._asked % _PADDED_EVERY == 0
+        return self._asked % (2 if self._asked <= _AT_FIRST else _PADDED_EVERY) == 0
 
     def add(self, size: int, seconds: float, *, padded: bool) -> None:
         """A question of `size` bytes was answered after `seconds`, the other agent's own work left out."""

@@ -1,0 +1,200 @@
+"""From what Triton and Envoy count to one site's pools."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from serving.fleet import Fleet
+from serving.router.telemetry import door, triton
+from serving.router.telemetry.facts import PoolFacts
+from serving.router.telemetry.meter import Meter
+from serving.router.view import FleetView, LocalPorts, Pool
+
+FLEET = """
+fleet: two
+models: {echo: {}, far: {}}
+apps: {review: {}}
+sites:
+  a: {front_door: "127.0.0.1:18201", models: [echo]}
+  b: {front_door: "127.0.0.1:18211", models: [far], apps: []}
+"""
+ECHO, FAR, REVIEW = Pool("model", "echo"), Pool("model", "far"), Pool("app", "review")
+FACTS = {
+    ECHO: PoolFacts(version="1" * 64, instances=2, max_batch=4, room=16),
+    REVIEW: PoolFacts(version="0.1", instances=2, room=10),
+}
+
+
+@pytest.fixture
+def view() -> FleetView:
+    ports = LocalPorts(1001, 1002, {"review": 1004}, 1005, agent=1006)
+    return FleetView.of(Fleet.parse(FLEET, where="here"), "a", ports)
+
+
+def duration(count: int, ns: float) -> dict[str, int]:
+    return {"count": count, "ns": int(ns)}
+
+
+def statistics(requests: int, *, executions: int, rows: int, queue_ms: float, infer_ms: float) -> bytes:
+    """Triton's, of `requests` of one row each, in `executions` of so many `rows`."""
+    per_request = duration(requests, requests * infer_ms * 1e6)
+    parts = {
+        "compute_input": duration(requests, 0),
+        "compute_infer": per_request,
+        "compute_output": duration(requests, 0),
+    }
+    model: dict[str, Any] = {
+        "name": "echo",
+        "version": "1",
+        "inference_count": requests,
+        "execution_count": executions,
+        "inference_stats": {
+            "success": duration(requests, requests * (queue_ms + infer_ms) * 1e6),
+            "fail": duration(0, 0),
+            "queue": duration(requests, requests * queue_ms * 1e6),
+            **parts,
+        },
+        "batch_stats": [
+            {
+                "batch_size": rows,
+                "compute_input": duration(executions, 0),
+                "compute_infer": duration(executions, executions * infer_ms * 1e6),
+                "compute_output": duration(executions, 0),
+            }
+        ],
+    }
+    return json.dumps({"model_stats": [model]}).encode()
+
+
+METRICS = """# TYPE nv_inference_request_failure counter
+nv_inference_request_failure{model="echo",reason="CANCELED",version="1"} 50
+nv_inference_request_failure{model="echo",reason="REJECTED",version="1"} %d
+nv_inference_request_success{model="echo",version="1"} 7
+nv_inference_pending_request_count{model="echo",version="1"} %d
+"""
+READY = b'[{"name": "echo", "version": "1", "state": "READY"}]'
+
+
+def test_a_models_load_and_times(view):
+    meter = Meter(view.pools, FACTS)
+    for second in range(9):
+        done = 1000 + 80 * second
+        reading = triton.parse(
+            statistics(done, executions=done // 4, rows=4, queue_ms=5, infer_ms=20),
+            READY,
+            METRICS % (30 + second, 1),
+        )
+        meter.take_triton(float(second), reading)
+    echo = meter.pools()["model.echo"]
+    assert echo.ready
+    assert echo.answered == pytest.approx(80)
+    assert echo.errors == pytest.approx(1), "those that a client has left are not errors"
+    assert echo.in_flight == pytest.approx(80 * 0.025), "Little's law"
+    assert echo.queue_ms == pytest.approx(5)
+    assert echo.service_ms == pytest.approx(20)
+    assert echo.by_batch[4].executions == pytest.approx(20)
+    assert echo.by_batch[4].mean_ms == pytest.approx(20)
+    assert echo.by_batch[4].cv2 == pytest.approx(0, abs=1e-6)
+    assert echo.capacity == pytest.approx(2 * 4 / 0.020), "not from summed compute time over requests"
+
+
+def test_a_triton_that_does_not_answer_is_not_ready_and_its_times_stay_known(view):
+    meter = Meter(view.pools, FACTS)
+    for second in range(9):
+        raw = statistics(80 * second, executions=20 * second, rows=4, queue_ms=5, infer_ms=20)
+        meter.take_triton(float(second), triton.parse(raw, READY, METRICS % (0, 0)))
+    meter.take_triton(9.0, None)
+    echo = meter.pools()["model.echo"]
+    assert not echo.ready
+    assert echo.by_batch[4].mean_ms == pytest.approx(20)
+    raw = statistics(2, executions=2, rows=1, queue_ms=0, infer_ms=30)
+    meter.take_triton(50.0, triton.parse(raw, READY, METRICS % (0, 0)))
+    echo = meter.pools()["model.echo"]
+    assert echo.ready
+    assert echo.answered == pytest.approx(2 / 42, rel=1e-3), "a restart is no negative rate"
+
+
+@pytest.mark.parametrize("broken", [b"", b"[]", b"<html>", b'{"model_stats": [{"name": "echo"}]}'])
+def test_what_is_not_tritons_is_refused(broken):
+    with pytest.raises(ValueError):
+        triton.parse(broken, READY, "")
+
+
+def envoy(view: FleetView, **values: float) -> door.DoorReading:
+    stats = [{"name": name, "value": value} for name, value in values.items()]
+    return door.parse(json.dumps({"stats": [*stats, {"histograms": {}}]}).encode(), view)
+
+
+def test_what_clients_bring_is_counted_by_class_and_a_retry_is_no_second_request(view):
+    meter = Meter(view.pools, FACTS)
+    for second in range(6):
+        route = "vhost.front-door.route.model"
+        meter.take_door(
+            float(second),
+            envoy(
+                view,
+                **{
+                    f"{route}.echo.live.upstream_rq_total": 100 + 15 * second,
+                    f"{route}.echo.live.upstream_rq_retry": 5 * second,
+                    f"{route}.far.batch.upstream_rq_total": 2 * second,
+                    "vhost.peer.route.model.echo.live.upstream_rq_total": 1000 * second,
+                    "cluster.model.echo.http.upstream_rq_total": 10 * second,
+                    "cluster.model.echo.grpc.upstream_rq_total": 10 * second,
+                    "cluster.model.echo.grpc.upstream_cx_tx_bytes_total": 6000 * second,
+                    "cluster.model.echo.grpc.upstream_cx_rx_bytes_total": 400 * second,
+                    "cluster.model.echo.http.local.upstream_rq_total": 70 * second,
+                },
+            ),
+        )
+    pools = meter.pools()
+    assert pools["model.echo"].offered == {"live": 10}
+    assert pools["model.echo"].request_bytes == 300
+    assert pools["model.echo"].response_bytes == 20
+    assert pools["model.far"].offered == {"batch": 2}, "asked for here, answered elsewhere"
+    assert not pools["model.far"].ready
+
+
+def test_an_apps_queue_is_what_its_replicas_have_beyond_their_places(view):
+    meter = Meter(view.pools, FACTS)
+    own = "cluster.app.review.http.endpoint.127.0.0.1_1004"
+    for half in range(20):
+        meter.take_door(
+            half / 2,
+            envoy(
+                view,
+                **{
+                    f"{own}.rq_total": 500 + 3 * half,
+                    f"{own}.rq_error": half,
+                    f"{own}.rq_active": 4,
+                    f"{own}.healthy": 1,
+                    "cluster.app.review.http.endpoint.127.0.0.1_1999.rq_active": 99,
+                    "cluster.app.review.http.local.upstream_rq_total": half,
+                    "cluster.app.review.http.local.upstream_rq_active": 1,
+                },
+            ),
+        )
+    review = meter.pools()["app.review"]
+    assert review.ready
+    assert review.answered == pytest.approx(6)
+    assert review.errors == pytest.approx(2)
+    assert review.in_flight == pytest.approx(5)
+    assert review.queue_ms == pytest.approx(3 / 6 * 1000)
+    assert review.service_ms == pytest.approx(2 / 6 * 1000, rel=1e-3)
+    assert review.capacity == pytest.approx(6, rel=1e-3)
+
+
+def test_updates_that_envoy_took_and_refused_are_added_up(view):
+    reading = envoy(
+        view,
+        **{
+            "cluster.model.echo.http.update_success": 3,
+            "cluster.app.review.http.update_success": 2,
+            "cluster.model.echo.http.update_rejected": 1,
+            "http.front-door.rds.front-door.update_failure": 1,
+        },
+    )
+    assert reading.counters["taken"] == 5
+    assert reading.counters["refused"] == 2
