@@ -65,7 +65,7 @@ def view_of(scenario: str, fleet: Fleet) -> FleetView:
     site = next(iter(fleet.sites))
     cards = {name: load_card(name) for name in fleet.models_at(site)}
     apps = {app: 9003 + index for index, app in enumerate(fleet.apps_at(site))}
-    view = FleetView.of(fleet, site, LocalPorts(9000, 9001, apps, 9010), room_of(fleet, site, cards))
+    view = FleetView.of(fleet, site, LocalPorts(9000, 9001, apps, 9010, 9011), room_of(fleet, site, cards))
     return SEEN.get(scenario, lambda view: view)(view)
 
 
