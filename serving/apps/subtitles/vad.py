@@ -64,7 +64,8 @@ class Thresholds:
     min_speech_s: float = 0.2
     """Shorter sounds are clicks and coughs."""
     min_silence_s: float = 0.7
-    """Shorter pauses stay inside a segment: a recogniser does better with whole sentences."""
+    """Shorter pauses stay inside a segment: a recogniser does better with whole sentences. Not longer ones:
+    decoding without timestamps, Whisper ends at a pause of 0.8 s and loses what follows."""
     padding_s: float = 0.2
     """Kept before and after, for soft consonants lie below the thresholds; below half of `min_silence_s`."""
     max_segment_s: float = 28.0
