@@ -15,7 +15,7 @@ import typer
 
 from models.console import err, out, print_json, run
 from models.errors import HeadendError, UsageError
-from serving import call, doctor, fleet_cli
+from serving import call, doctor, fleet_cli, routes_cli
 from serving.fleet import Fleet, demo_fleet
 from serving.site import lifecycle, logs, show, waiting
 from serving.site.plan import make_plan
@@ -170,6 +170,7 @@ def schema() -> None:
 
 app.add_typer(call.app, name="call")
 app.add_typer(fleet_cli.app, name="fleet")
+app.add_typer(routes_cli.app, name="routes")
 app.command("doctor")(doctor.command)
 
 

@@ -21,18 +21,18 @@ from models.errors import HeadendError
 from serving.router.agent.agent import Agent
 from serving.router.agent.api import application
 from serving.router.agent.config import AgentConfig
+from serving.router.agent.identity import Identity
 from serving.router.view import LOOPBACK
 
 _log = logging.getLogger("headend.agent")
 
 
 async def _run(config: AgentConfig) -> None:
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
     async with (
         httpx.AsyncClient(trust_env=False) as local,
-        httpx.AsyncClient(trust_env=False, limits=limits) as peers,
+        Identity(config.view.fleet, config.view.identity) as identity,
     ):
-        agent = Agent(config, local, peers)
+        agent = Agent(config, local, identity)
         server = uvicorn.Server(
             uvicorn.Config(
                 application(agent),
@@ -60,11 +60,11 @@ def main(arguments: list[str]) -> int:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
         config = AgentConfig.load(Path(arguments[0]))
+        gc.freeze()  # modules stay: the collector need not look at them again
+        asyncio.run(_run(config))
     except HeadendError as error:
         _log.error("%s", error)
         return error.exit_code
-    gc.freeze()  # modules stay: the collector need not look at them again
-    asyncio.run(_run(config))
     return 0
 
 

@@ -11,18 +11,22 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
 from secrets import token_hex
 from typing import TypeVar
 
 import httpx
 
 from models.errors import HeadendError
+from serving.identity import server_name
 from serving.router import transition
 from serving.router.agent.config import AgentConfig
+from serving.router.agent.identity import Identity
 from serving.router.agent.kept import pool_of
+from serving.router.agent.planning import Planner
 from serving.router.agent.writer import Writer
 from serving.router.telemetry import door, triton
-from serving.router.telemetry.board import Board, NoSeal
+from serving.router.telemetry.board import Board
 from serving.router.telemetry.exchange import PERIOD_S, Answerer, Exchange, Peer
 from serving.router.telemetry.meter import Meter
 from serving.router.telemetry.observed import Observed
@@ -35,6 +39,7 @@ _T = TypeVar("_T")
 _READ_TIMEOUT_S = 2.0
 _READ_ERRORS = (httpx.HTTPError, httpx.StreamError, TimeoutError, ValueError)
 PLAN_EVERY_S = 1.0
+RENEW_EVERY_S = 5.0
 ALIVE_WITHIN_S = 10.0
 """An agent whose loop has not come round for so long hangs."""
 
@@ -42,18 +47,19 @@ ALIVE_WITHIN_S = 10.0
 class Agent:
     """Make it inside the event loop it runs in."""
 
-    def __init__(self, config: AgentConfig, local: httpx.AsyncClient, peers: httpx.AsyncClient) -> None:
+    def __init__(self, config: AgentConfig, local: httpx.AsyncClient, identity: Identity) -> None:
         self.config = config
-        self._local = local
+        self._local, self._identity = local, identity
         view, fleet = config.view, config.fleet
         site = view.local.name
         facts = {pool_of(key): facts for key, facts in config.facts.items()}
         self._meter = Meter(view.pools, facts)
-        self.board = Board(view.fleet, site, fleet.sites, NoSeal(), time.monotonic)
+        self.board = Board(view.fleet, site, fleet.sites, identity, time.monotonic)
         known = {other.name: _peer(config, other) for other in view.others}
-        self.exchange = Exchange(view.fleet, site, known, self.board, peers)
+        self.exchange = Exchange(view.fleet, site, known, self.board, lambda: identity.client)
         self.answerer = Answerer(view.fleet, site, self.board, relay=fleet.sites[site].relay)
         self.writer = Writer(view, config.envoy, config.directory)
+        self.planner = Planner(fleet, site, self.writer.view.plan)
         self._boot, self._sequence = token_hex(16), 0
         self._came_round = time.monotonic()
         self._planned_at: float | None = None
@@ -89,6 +95,7 @@ class Agent:
                 (self._read_triton, PERIOD_S),
                 (self._publish, PERIOD_S),
                 (self._plan, PLAN_EVERY_S),
+                (self._identity.renew, RENEW_EVERY_S),
             ):
                 tasks.create_task(_every(period_s, work))
             tasks.create_task(self.exchange.run())
@@ -124,14 +131,27 @@ class Agent:
         self._came_round = time.monotonic()
 
     async def _plan(self) -> None:
-        await asyncio.to_thread(self.writer.write, self.writer.rows, self._transition())
+        """What is under way at this site is written in any case, be there a plan or not."""
+        view = replace(self.writer.view, transition=self._transition())
+        begun = time.monotonic()
+        try:
+            planned = await asyncio.to_thread(self.planner.next, self.observed())
+        except Exception:  # whatever it is, the last plan is better than no agent
+            self.plan_failures += 1
+            _log.exception("the plan failed, the last one stays")
+        else:
+            self.plans += 1
+            self._planned_at, self.plan_seconds = time.monotonic(), time.monotonic() - begun
+            site = view.local.name
+            view = replace(view, plan=planned.of_door(site), thresholds=planned.thresholds(site))
+        await asyncio.to_thread(self.writer.write, view)
 
     def _transition(self) -> transition.Transition:
         try:
             return transition.read(self.config.directory)
         except (HeadendError, OSError) as error:
             _log.error("%s", error)
-            return self.writer.transition
+            return self.writer.view.transition
 
 
 async def _every(period_s: float, work: Callable[[], Awaitable[None]]) -> None:
@@ -152,4 +172,10 @@ async def _within(reading: Awaitable[_T]) -> _T | None:
 
 def _peer(config: AgentConfig, other: SiteView) -> Peer:
     host = f"[{other.peer.ip}]" if ":" in other.peer.ip else other.peer.ip
-    return Peer(other.name, f"http://{host}:{other.peer.port}", relay=config.fleet.sites[other.name].relay)
+    secure = bool(config.view.identity)
+    return Peer(
+        other.name,
+        f"{'https' if secure else 'http'}://{host}:{other.peer.port}",
+        relay=config.fleet.sites[other.name].relay,
+        sni=server_name(config.view.fleet, other.name) if secure else "",
+    )

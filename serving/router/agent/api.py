@@ -6,6 +6,7 @@ set that header.
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 from prometheus_client import CollectorRegistry
@@ -15,13 +16,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from models.errors import HeadendError, UsageError
+from serving.fleet import PEER_HEADER
 from serving.router.agent.agent import Agent
 from serving.router.agent.metrics import AgentCollector
 from serving.router.agent.routes_view import routes_of
 from serving.router.telemetry.exchange import PATH, TOOK_HEADER
 from serving.router.telemetry.message import MOST_QUESTION_BYTES, RefusedError
-
-PEER_HEADER = "x-headend-peer"
+from serving.router.view import Pool
 
 
 def application(agent: Agent) -> Starlette:
@@ -52,6 +54,15 @@ def application(agent: Agent) -> Starlette:
     async def routes(request: Request) -> Response:
         return Response(routes_of(agent).model_dump_json(), media_type="application/json")
 
+    async def explain(request: Request) -> Response:
+        try:
+            pool = _pool(agent, request.query_params.get("pool", ""))
+            door = request.query_params.get("door", agent.config.view.local.name)
+            explanation = await asyncio.to_thread(agent.planner.explain, door, pool)
+        except HeadendError as error:
+            return JSONResponse({"error": error.message, "hint": error.hint}, 404)
+        return JSONResponse(explanation.as_dict())
+
     return Starlette(
         routes=[
             Route(PATH, telemetry, methods=["POST"]),
@@ -59,8 +70,19 @@ def application(agent: Agent) -> Starlette:
             Route("/-/ready", ready),
             Route("/metrics", metrics),
             Route("/-/routes", routes),
+            Route("/-/routes/explain", explain),
         ]
     )
+
+
+def _pool(agent: Agent, name: str) -> Pool:
+    """The pool `model.NAME`, `app.NAME` or, where that says enough, `NAME`. Raises `UsageError`."""
+    pools = {f"{pool.kind}.{pool.name}": pool for pool in agent.config.view.pools if pool.kind != "server"}
+    found = [pool for key, pool in pools.items() if name in (key, pool.name)]
+    if len(found) != 1:
+        what = "has several pools" if found else "has no pool"
+        raise UsageError(f"The fleet {what} `{name}`.", hint=f"Pools: {', '.join(pools)}.")
+    return found[0]
 
 
 async def _body(request: Request) -> bytes:

@@ -33,7 +33,7 @@ class AgentCollector(Collector):
             "Share of this front door's load of a pool and class that a site gets.",
             labels=["pool", "class", "site"],
         )
-        for (pool, class_), row in writer.rows.items():
+        for (pool, class_), row in writer.view.plan.items():
             for site, value in row.items():
                 share.add_metric([f"{pool.kind}.{pool.name}", class_, site], value)
         yield share

@@ -42,7 +42,7 @@ class Routes(Strict):
 def routes_of(agent: Agent) -> Routes:
     """As it is now."""
     shares: dict[str, dict[Class, dict[str, float]]] = {}
-    for (pool, class_), row in agent.writer.rows.items():
+    for (pool, class_), row in agent.writer.view.plan.items():
         shares.setdefault(f"{pool.kind}.{pool.name}", {})[class_] = dict(row)
     view = agent.config.view
     return Routes(

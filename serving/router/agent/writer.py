@@ -9,8 +9,6 @@ from pathlib import Path
 
 from serving.router import envoy
 from serving.router.agent import kept
-from serving.router.agent.kept import Rows
-from serving.router.transition import Transition
 from serving.router.view import FleetView
 
 _TAKEN_WITHIN_S = 5.0
@@ -19,32 +17,31 @@ _log = logging.getLogger("headend.agent")
 
 
 class Writer:
-    """Of one agent; begins with the rows that the last one wrote. `out`: where Envoy's files are."""
+    """Of one agent; begins with what the last one wrote. `out`: where Envoy's files are."""
 
-    def __init__(self, view: FleetView, out: Path, directory: Path) -> None:
-        self._base, self._out, self._directory = view, out, directory
-        self.rows: Rows = kept.read(directory)
-        self.transition = view.transition
-        self._written: FleetView | None = None
+    def __init__(self, base: FleetView, out: Path, directory: Path) -> None:
+        self.view = replace(base, plan=kept.read(directory))
+        """What was written last, or is to be written first."""
+        self._out, self._directory = out, directory
+        self._has_written = False
         self.updates_written = 0
         self.updates_refused = 0
         self.updates_missed = 0
         self._waiting_since: float | None = None
         self._counts: tuple[float, float] | None = None
 
-    def write(self, rows: Rows, transition: Transition) -> None:
-        """Write what follows from `rows` and `transition`, if anything has changed.
+    def write(self, view: FleetView) -> None:
+        """Write what follows from `view`, if it differs from what was written last.
 
-        The first time everything is: what lies there may be from before a change of the fleet.
+        The first time in any case: what lies there may be from before a change of the fleet.
         """
-        view = replace(self._base, plan=rows, transition=transition)
-        if view == self._written:
+        if self._has_written and view == self.view:
             return
-        kept.write(self._directory, rows)
+        kept.write(self._directory, view.plan)
         if envoy.write_shares(view, self._out):
             self.updates_written += 1
             self._waiting_since = time.monotonic()
-        self.rows, self.transition, self._written = rows, transition, view
+        self.view, self._has_written = view, True
 
     def look(self, taken: float, refused: float) -> None:
         """See what has become of it; both are Envoy's counters of updates, from 0 at its start."""

@@ -14,7 +14,7 @@ import random
 import time
 from base64 import b64encode
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from os import urandom
@@ -74,10 +74,15 @@ def periods(site: str, peers: Mapping[str, Peer]) -> dict[str, float]:
 
 
 class Exchange:
-    """Of one agent with all others."""
+    """Of one agent with all others. `client`: gives the one to ask with, which may change with time."""
 
     def __init__(
-        self, fleet: str, site: str, peers: Mapping[str, Peer], board: Board, client: httpx.AsyncClient
+        self,
+        fleet: str,
+        site: str,
+        peers: Mapping[str, Peer],
+        board: Board,
+        client: Callable[[], httpx.AsyncClient],
     ) -> None:
         self._fleet, self._site, self._peers, self._board = fleet, site, peers, board
         self._client = client
@@ -128,7 +133,7 @@ class Exchange:
         )
         extensions = {"sni_hostname": peer.sni} if peer.sni else {}
         begun = time.monotonic()
-        request = self._client.stream("POST", peer.url + PATH, content=question, extensions=extensions)
+        request = self._client().stream("POST", peer.url + PATH, content=question, extensions=extensions)
         async with request as response:
             took = time.monotonic() - begun
             if response.status_code != httpx.codes.OK:

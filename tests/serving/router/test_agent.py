@@ -5,156 +5,34 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
-import subprocess
-import sys
 import threading
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import httpx
 import psutil
 import pytest
-from waiting import free_ports, until
+from agent_sites import RunningSite, running
+from waiting import until
 
-from serving.fleet import DEFAULT_CLASS, Fleet
-from serving.router import envoy
+from serving.fleet import DEFAULT_CLASS
+from serving.identity import Authority, SiteIdentity
 from serving.router.agent import kept
-from serving.router.agent.config import AgentConfig
-from serving.router.telemetry.facts import PoolFacts
 from serving.router.telemetry.message import Message, encode
-from serving.router.view import FleetView, LocalPorts, Pool
+from serving.router.view import Pool
 
 pytestmark = pytest.mark.e2e
 
-FLEET = """
-fleet: three
-models: {{}}
-apps: {{review: {{}}}}
-sites:
-  here: {{front_door: "127.0.0.1:{0}", peer: "127.0.0.1:{1}"}}
-  there: {{front_door: "127.0.0.1:{2}", peer: "127.0.0.1:{3}"}}
-  hole: {{front_door: "127.0.0.1:{4}", peer: "127.0.0.1:{5}"}}
-"""
 REVIEW = Pool("app", "review")
-
-
-class App(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.send_header("content-length", "2")
-        self.end_headers()
-        self.wfile.write(b"ok")
-
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers.get("content-length", 0)))
-        self.do_GET()
-
-    def log_message(self, *arguments: Any) -> None:
-        pass
-
-
-@dataclass
-class RunningSite:
-    view: FleetView
-    directory: Path
-    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
-
-    def start(self, part: str) -> None:
-        argv = {
-            "envoy": envoy.command(self.directory / "envoy", workers=1),
-            "agent": [sys.executable, "-m", "serving.router.agent", str(self.config)],
-        }
-        with (self.directory / f"{part}.log").open("ab") as log:
-            self.processes[part] = subprocess.Popen(argv[part], stdout=log, stderr=log)
-
-    @property
-    def config(self) -> Path:
-        return self.directory / "agent" / "config.json"
-
-    @property
-    def agent(self) -> str:
-        return f"http://127.0.0.1:{self.view.ports.agent}"
-
-    @property
-    def peer(self) -> str:
-        return f"http://127.0.0.1:{self.view.local.peer.port}"
-
-    @property
-    def door(self) -> str:
-        return f"http://127.0.0.1:{self.view.local.front_door.port}"
-
-    def routes(self) -> dict[str, Any]:
-        try:
-            found: dict[str, Any] = httpx.get(f"{self.agent}/-/routes", timeout=5).json()
-        except httpx.TransportError:
-            return {}
-        return found
-
-    def hears(self, site: str) -> bool:
-        seen = self.routes().get("sites", {}).get(site, {})
-        return bool(seen.get("heard")) and not seen["stale"]
-
-    def metric(self, line: str) -> float:
-        text = httpx.get(f"{self.agent}/metrics", timeout=5).text
-        return next(float(each.rpartition(" ")[2]) for each in text.splitlines() if each.startswith(line))
-
-    def files(self) -> dict[str, bytes]:
-        return {path.name: path.read_bytes() for path in (self.directory / "envoy" / "endpoints").iterdir()}
-
-
-def made(fleet: Fleet, name: str, root: Path, app: int) -> RunningSite:
-    admin, agent = free_ports(2)
-    view = FleetView.of(fleet, name, LocalPorts(0, 0, {"review": app}, admin, agent=agent))
-    site = RunningSite(view, root / name)
-    envoy.write_config(view, site.directory / "envoy")
-    config = AgentConfig(
-        fleet=fleet,
-        view=view,
-        triton_metrics=0,
-        facts={"app.review": PoolFacts(version="0", instances=8, room=40, capacity=50)},
-        directory=site.directory,
-    )
-    site.config.parent.mkdir()
-    site.config.write_text(config.model_dump_json())
-    return site
 
 
 @pytest.fixture(scope="module")
 def sites(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, RunningSite]]:
-    root = tmp_path_factory.mktemp("agents")
-    # Connections to it are made, by the kernel, and nothing ever answers.
-    hole = socket.create_server(("127.0.0.1", 0), backlog=1000)
-    ports = [*free_ports(5), hole.getsockname()[1]]
-    fleet = Fleet.parse(FLEET.format(*ports), where="the test's fleet")
-    servers = [ThreadingHTTPServer(("127.0.0.1", 0), App) for _ in range(2)]
-    running: dict[str, RunningSite] = {}
-    try:
-        for name, server in zip(("here", "there"), servers, strict=True):
-            threading.Thread(target=server.serve_forever, daemon=True).start()
-            running[name] = made(fleet, name, root, server.server_address[1])
-            for part in ("envoy", "agent"):
-                running[name].start(part)
-        until(lambda: running["here"].hears("there") and running["there"].hears("here"), "summaries", 60)
-        yield running
-    finally:
-        for site in running.values():
-            for process in site.processes.values():
-                process.kill()
-        for site in running.values():
-            for process in site.processes.values():
-                process.wait()
-        for server in servers:
-            server.shutdown()
-            server.server_close()
-        hole.close()
+    with running(tmp_path_factory.mktemp("agents")) as sites:
+        until(lambda: sites["here"].hears("there") and sites["there"].hears("here"), "summaries", 60)
+        yield sites
 
 
 def test_sites_hear_of_each_other_and_know_the_way(sites: dict[str, RunningSite]) -> None:
@@ -287,3 +165,24 @@ def test_a_restarted_agent_begins_with_the_plan_that_was_written(sites: dict[str
 def test_an_agent_is_small(sites: dict[str, RunningSite]) -> None:
     agent = psutil.Process(sites["here"].processes["agent"].pid)
     assert agent.memory_full_info().uss < 150 << 20
+
+
+def test_agents_with_identities_speak_over_mutual_tls_and_a_revoked_site_is_not_heard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEADEND_HOME", str(tmp_path))
+    authority = Authority.make("three")
+    for site in ("here", "there"):
+        authority.issue(site, SiteIdentity.of("three", site))
+    with running(tmp_path / "agents") as sites:
+        here = sites["here"]
+        until(lambda: here.hears("there") and sites["there"].hears("here"), "summaries", 60)
+        with pytest.raises(httpx.TransportError):
+            httpx.post(f"{here.peer}/-/agent/telemetry", content=b"x", timeout=5)
+        before = here.metric('headend_questions_failed_total{site="there"}')
+        authority.issue("there", SiteIdentity.of("three", "there"))
+        until(lambda: here.hears("there"), "a renewed certificate is taken up", 30)
+        assert here.metric('headend_questions_failed_total{site="there"}') <= before + 1
+        authority.revoke("there")
+        authority.distribute(["here"])
+        until(lambda: not here.hears("there"), "a revoked site is not heard", 40)
