@@ -8,19 +8,19 @@ import signal
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import entry_points, version
-from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 
 from models.console import err, out, print_json, run
 from models.errors import HeadendError, UsageError
-from serving import call, doctor, fleet_cli, routes_cli
-from serving.fleet import Fleet, demo_fleet
+from serving import call, doctor, fleet_cli, rollout_cli, routes_cli
+from serving.cli_options import AnyFleet, AsJson, FleetFile, OneSite, declared, known, sites_of
+from serving.fleet import Fleet
 from serving.site import lifecycle, logs, show, waiting
 from serving.site.plan import make_plan
 from serving.site.spec import SiteDirectory
-from serving.site.status import running_fleet, running_sites, status_of
+from serving.site.status import running_sites, status_of
 
 app = typer.Typer(
     name="headend",
@@ -32,17 +32,7 @@ app = typer.Typer(
     "On a new machine: `headend doctor`, `headend models build --all`, `headend up`.",
 )
 
-FleetFile = Annotated[
-    Path | None,
-    typer.Option("--fleet", "-f", help="The fleet's declaration; by default the packaged demo fleet."),
-]
-AnyFleet = Annotated[
-    Path | None,
-    typer.Option("--fleet", "-f", help="The fleet's declaration; by default the fleet that runs here."),
-]
-OneSite = Annotated[str | None, typer.Option("--site", help="Only this site.")]
 _INTERRUPTED = 130
-AsJson = Annotated[bool, typer.Option("--json", help="Write JSON to standard output, for scripts.")]
 
 
 def main() -> None:
@@ -70,8 +60,8 @@ def _root(
 @app.command()
 def plan(file: FleetFile = None, site: OneSite = None, as_json: AsJson = False) -> None:
     """Show what `headend up` would change, and change nothing."""
-    fleet = _declared(file)
-    found = make_plan(fleet, _sites(fleet, site))
+    fleet = declared(file)
+    found = make_plan(fleet, sites_of(fleet, site))
     if as_json:
         print_json(asdict(found) | {"changes": found.changes})
     else:
@@ -89,8 +79,8 @@ def up(
 
     With `--detach`, sites run on until `headend down`; the exit code is 1 when one cannot become ready.
     """
-    fleet = _declared(file)
-    sites = _sites(fleet, site)
+    fleet = declared(file)
+    sites = sites_of(fleet, site)
     directories = [SiteDirectory(fleet.fleet, name) for name in sites]
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGHUP, _interrupt)
@@ -115,16 +105,16 @@ def up(
 @app.command()
 def status(file: AnyFleet = None, site: OneSite = None, as_json: AsJson = False) -> None:
     """Show how sites and parts are; the exit code is 0 when all are ready, else 1."""
-    fleet = _known(file)
-    if not _show_status(fleet, _sites(fleet, site), as_json):
+    fleet = known(file)
+    if not _show_status(fleet, sites_of(fleet, site), as_json):
         raise typer.Exit(1)
 
 
 @app.command()
 def down(file: AnyFleet = None, site: OneSite = None, as_json: AsJson = False) -> None:
     """End the sites; Ctrl-C does not wait for what still works."""
-    fleet = _known(file)
-    names = dict.fromkeys([*_sites(fleet, site), *([] if site else running_sites(fleet.fleet))])
+    fleet = known(file)
+    names = dict.fromkeys([*sites_of(fleet, site), *([] if site else running_sites(fleet.fleet))])
     asked = _end([SiteDirectory(fleet.fleet, name) for name in names])
     if as_json:
         print_json({"stopped": [directory.site for directory in asked]})
@@ -144,12 +134,12 @@ def show_logs(
     as_json: AsJson = False,
 ) -> None:
     """Show what a site's parts wrote."""
-    fleet = _known(file)
-    directory = SiteDirectory(fleet.fleet, _sites(fleet, site)[0])
+    fleet = known(file)
+    directory = SiteDirectory(fleet.fleet, sites_of(fleet, site)[0])
     files = {path.stem: path for path in sorted(directory.logs.glob("*.log"))}
     if part is not None and part not in files:
-        known = ", ".join(files) or "none yet"
-        raise UsageError(f"Site {site} has no log of `{part}`.", hint=f"There are: {known}.")
+        there = ", ".join(files) or "none yet"
+        raise UsageError(f"Site {site} has no log of `{part}`.", hint=f"There are: {there}.")
     chosen = {name: path for name, path in files.items() if part in (None, name)}
     for name, path in chosen.items():
         for text in logs.tail(path, lines):
@@ -168,28 +158,11 @@ def schema() -> None:
     print_json(Fleet.model_json_schema())
 
 
+rollout_cli.add_to(app)
 app.add_typer(call.app, name="call")
 app.add_typer(fleet_cli.app, name="fleet")
 app.add_typer(routes_cli.app, name="routes")
 app.command("doctor")(doctor.command)
-
-
-def _declared(file: Path | None) -> Fleet:
-    return Fleet.load(file) if file else demo_fleet()
-
-
-def _known(file: Path | None) -> Fleet:
-    return Fleet.load(file) if file else running_fleet()
-
-
-def _sites(fleet: Fleet, site: str | None) -> list[str]:
-    if site is None:
-        return list(fleet.sites)
-    if site not in fleet.sites:
-        raise UsageError(
-            f"Fleet {fleet.fleet} has no site `{site}`.", hint=f"Its sites: {', '.join(fleet.sites)}."
-        )
-    return [site]
 
 
 def _show_status(fleet: Fleet, sites: Sequence[str], as_json: bool) -> bool:

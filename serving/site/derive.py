@@ -22,11 +22,12 @@ from models.files import canonical_json, digest, write_atomic
 from serving.apps.config import AppsConfig
 from serving.fleet import AppName, Fleet
 from serving.identity import Authority, SiteIdentity
-from serving.router import envoy
+from serving.router import envoy, transition
 from serving.router.agent import kept
 from serving.router.agent.config import AgentConfig
 from serving.router.view import FleetView, LocalPorts
 from serving.site import facts
+from serving.site.rollout import extra
 from serving.site.spec import PartSpec, SiteDirectory, SiteSpec
 from serving.triton.instances import copies
 
@@ -116,13 +117,13 @@ def derive(
     if REPOSITORY in derived:
         repository = directory.path / "triton" / "models"
         changes = write_repository(fleet, name, bundles, repository, flavour="embedded")
-        parts.append(_triton(fleet, directory, repository, ports))
+        parts.append(triton_part(fleet, directory, repository, ports))
     if APPS in derived:
         parts.append(_serve(fleet, directory, ports, derived[APPS]))
-    view = _view(fleet, directory, bundles, ports)
+    view = front_door(fleet, directory, bundles, ports)
     # The agent's before Envoy's: one that starts meanwhile would write what it was told before.
     agent = _agent(fleet, directory, view, bundles, ports, derived[AGENT])
-    parts += [_envoy(fleet, directory, view, ports), agent]
+    parts += [_envoy(fleet, directory, view, ports), agent, *extra.read(directory)]
     spec = SiteSpec(
         fleet=fleet.fleet,
         site=name,
@@ -134,18 +135,21 @@ def derive(
     return spec, changes
 
 
-def _triton(fleet: Fleet, directory: SiteDirectory, repository: Path, ports: Mapping[str, int]) -> PartSpec:
+def triton_part(
+    fleet: Fleet, directory: SiteDirectory, repository: Path, ports: Mapping[str, int], name: str = "triton"
+) -> PartSpec:
+    """A Triton that serves the site's models from `repository`, as the part `name`."""
     from serving.triton import server
 
-    own, gpus = _of_part(ports, "triton"), fleet.sites[directory.site].gpus
+    own, gpus = _of_part(ports, name), fleet.sites[directory.site].gpus
     tracing = fleet.tracing
-    models, runtime = fleet.models_at(directory.site), directory.path / "triton" / "runtime"
+    models, runtime = fleet.models_at(directory.site), directory.path / name / "runtime"
     argv, env = server.command(
         repository, own["http"], own["grpc"], own["metrics"], models, runtime, gpus=gpus, tracing=tracing
     )
     url = f"http://127.0.0.1:{own['http']}/v2/health"
     return PartSpec(
-        name="triton",
+        name=name,
         argv=argv,
         env=_added(env),
         ports=own,
@@ -190,11 +194,12 @@ def room_of(fleet: Fleet, site: str, cards: Mapping[str, Card]) -> dict[str, int
     }
 
 
-def _view(
+def front_door(
     fleet: Fleet, directory: SiteDirectory, bundles: Mapping[str, Bundle], ports: Mapping[str, int]
 ) -> FleetView:
-    """What the front door knows, the plan it had before included: a change of the fleet is no reason for a
-    swing.
+    """What the site's front door knows, with what is under way there.
+
+    The plan it had before is included: a change of the fleet is no reason for a swing.
     """
     local = LocalPorts(
         triton_http=ports.get("triton-http", 0),
@@ -207,7 +212,7 @@ def _view(
     view = FleetView.of(fleet, directory.site, local, room_of(fleet, directory.site, cards))
     if (identity := SiteIdentity.of(fleet.fleet, directory.site)).exists:
         view = replace(view, identity=str(identity.path))
-    return replace(view, plan=kept.read(directory.path))
+    return replace(view, plan=kept.read(directory.path), transition=transition.read(directory.path))
 
 
 def _envoy(fleet: Fleet, directory: SiteDirectory, view: FleetView, ports: Mapping[str, int]) -> PartSpec:

@@ -8,11 +8,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from models.bundle import Bundle
 from models.errors import HeadendError
 from models.files import locked
 from models.home import home
@@ -20,6 +21,8 @@ from models.store import open_store
 from serving.fleet import Fleet
 from serving.site import derive, logs, process
 from serving.site.plan import FleetPlan, SitePlan, make_plan
+from serving.site.rollout.history import History
+from serving.site.rollout.state import refuse_while_rolling_out
 from serving.site.spec import SiteDirectory, SiteSpec
 from serving.site.status import remember
 from serving.site.waiting import Progress, living, wait_ready
@@ -48,33 +51,64 @@ def up(
     Raises `HeadendError` when bundles are missing or addresses are taken; nothing is changed then.
     """
     with locked(home() / "fleets" / fleet.fleet / "lock", busy=f"Fleet {fleet.fleet} is being changed."):
+        refuse_while_rolling_out(fleet.fleet)
         plan = make_plan(fleet, sites)
-        _check(plan)
-        store = open_store(fleet.store)
+        check(plan)
         tell("verifying bundles")
-        bundles = {name: store.fetch(name, digest) for name, digest in plan.bundles.items()}
+        bundles = fetch(fleet, plan.bundles)
         remember(fleet)
+        _record(fleet, plan.bundles)
         retired = [SiteDirectory(fleet.fleet, name) for name in plan.retire]
         ask_to_end(retired)
         wait_ended(retired, tell)
         for site in plan.sites:
-            directory = SiteDirectory(fleet.fleet, site.site)
-            directory.create()
-            supervised = directory.supervised()
-            if supervised and not site.changes:
-                continue
-            tell(f"{site.site}: deriving files")
-            mine = {name: bundles[name] for name in fleet.models_at(site.site)}
-            spec, changes = derive.derive(fleet, directory, mine, site.ports)
-            if supervised:
-                _change(directory, site, spec, changes, tell)
-            else:
-                directory.write_spec(spec)
-                started.append(directory)
-                _start_supervisor(directory, parent)
+            if site.changes or not SiteDirectory(fleet.fleet, site.site).supervised():
+                bring(fleet, site, bundles, tell, started, parent=parent)
 
 
-def _check(plan: FleetPlan) -> None:
+def fetch(fleet: Fleet, digests: Mapping[str, str]) -> dict[str, Bundle]:
+    """Verified bundles by model."""
+    store = open_store(fleet.store)
+    return {name: store.fetch(name, digest) for name, digest in digests.items()}
+
+
+def _record(fleet: Fleet, bundles: Mapping[str, str]) -> None:
+    """Make this what the fleet is; sites that are left as they are keep their bundles."""
+    history = History(fleet.fleet)
+    latest = history.latest()
+    known = latest.bundles if latest else {}
+    history.record(history.next(fleet, {**known, **bundles}, "up"))
+
+
+def bring(
+    fleet: Fleet,
+    site: SitePlan,
+    bundles: Mapping[str, Bundle],
+    tell: Progress,
+    started: list[SiteDirectory],
+    *,
+    parent: int | None = None,
+) -> None:
+    """Make one site what the fleet declares, also when an earlier attempt was cut off in the middle.
+
+    A supervisor that has to be started is appended to `started`; its parts are not waited for.
+    """
+    directory = SiteDirectory(fleet.fleet, site.site)
+    directory.create()
+    supervised = directory.supervised()
+    tell(f"{site.site}: deriving files")
+    mine = {name: bundles[name] for name in fleet.models_at(site.site)}
+    spec, changes = derive.derive(fleet, directory, mine, site.ports)
+    if supervised:
+        _change(directory, site, spec, changes, tell)
+    else:
+        directory.write_spec(spec)
+        started.append(directory)
+        _start_supervisor(directory, parent)
+
+
+def check(plan: FleetPlan) -> None:
+    """Raise `HeadendError` when bundles are missing or addresses are taken."""
     if plan.build:
         raise HeadendError(
             f"No bundle yet of {', '.join(plan.build)}.",
@@ -115,10 +149,11 @@ def _change(
     directory: SiteDirectory, plan: SitePlan, spec: SiteSpec, changes: Changes, tell: Progress
 ) -> None:
     """Bring a running site to `spec`. The repository counts as derived once Triton serves from it."""
-    swap = derive.REPOSITORY in plan.write and "triton" in plan.keep
+    differs = derive.REPOSITORY in plan.write or changes.written or changes.removed
+    swap = bool(differs) and "triton" in plan.keep
     pending = {kind: value for kind, value in spec.derived.items() if kind != derive.REPOSITORY}
     directory.write_spec(spec.model_copy(update={"derived": pending}) if swap else spec)
-    _reload(directory, spec)
+    reload(directory, spec)
     if started := [*plan.start, *plan.restart]:
         tell(f"{directory.site}: starting {', '.join(started)}")
         wait_ready([directory], tell)
@@ -128,7 +163,7 @@ def _change(
         directory.write_spec(spec)
 
 
-def _reload(directory: SiteDirectory, spec: SiteSpec) -> None:
+def reload(directory: SiteDirectory, spec: SiteSpec) -> None:
     """Have the supervisor act on `spec`."""
     os.kill(living(directory).supervisor, signal.SIGHUP)
     deadline = time.monotonic() + sum(part.grace_s for part in spec.parts) + _SUPERVISOR_START_S

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from models.store import open_store
 from serving.fleet import Fleet
 from serving.site import derive, ports
 from serving.site.machine import State
+from serving.site.rollout.history import wanted_bundles
 from serving.site.spec import SiteDirectory, SiteState
 from serving.site.status import running_sites
 
@@ -54,9 +54,10 @@ class FleetPlan:
         return bool(self.build or self.retire) or any(site.changes for site in self.sites)
 
 
-def make_plan(fleet: Fleet, sites: Iterable[str]) -> FleetPlan:
+def make_plan(fleet: Fleet, sites: Iterable[str], pinned: Mapping[str, str] | None = None) -> FleetPlan:
     """Compare what the fleet declares for `sites` with what runs.
 
+    `pinned`: digests of the bundles, by model; by default what the store has, except what was rolled back.
     Raises `DeclarationError` when a policy file that the fleet names is not valid.
     """
     from serving.apps.review.policy import Policy
@@ -65,10 +66,9 @@ def make_plan(fleet: Fleet, sites: Iterable[str]) -> FleetPlan:
         if app.policy:
             Policy.load(app.policy)
     sites = list(sites)
-    store = open_store(fleet.store)
     wanted = sorted({model for site in sites for model in fleet.models_at(site)})
-    current = {model: store.current(model) for model in wanted}
-    bundles = {model: digest for model, digest in current.items() if digest}
+    found = wanted_bundles(fleet, wanted) if pinned is None else pinned
+    bundles = {model: found[model] for model in wanted if model in found}
     return FleetPlan(
         fleet=fleet.fleet,
         build=tuple(model for model in wanted if model not in bundles),

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from serving.site.machine import State
 from serving.site.plan import FleetPlan, SitePlan
+from serving.site.rollout.summary import RolloutStatus
 from serving.site.status import FleetStatus, PartStatus, SiteStatus
 
 _COLOUR = {
@@ -62,8 +63,37 @@ def status(console: Console, found: FleetStatus) -> None:
         for part_name, part in site.parts.items():
             if part.error and part.state is not State.READY:
                 console.print(f"[yellow]{name} {part_name}[/]: {escape(part.error)}")
+    for name, site in found.sites.items():
+        if site.draining:
+            console.print(f"[yellow]{name}[/] is draining: other sites answer what they can in its place.")
+    if found.rollout:
+        rollout(console, found.rollout)
     ready = "[green]ready[/]" if found.ready else "[red]not ready[/]"
     console.print(f"Fleet {found.fleet} is {ready}; it holds {_mib(found.memory)}.")
+
+
+def rollout(console: Console, found: RolloutStatus) -> None:
+    """Print how far a roll-out has come, and what was found at each step."""
+    for each in found.findings:
+        what = f"{each.step.site:10} {'undid ' if each.undone else ''}{each.step}"
+        console.print(f"  {what}  [dim]{each.seconds:.1f} s[/]  {escape(each.said)}")
+    for model, why in found.held.items():
+        console.print(f"[yellow]{model}[/] stays; its newer bundle was rolled back: {escape(why)}")
+        console.print("  To try that once more: headend apply --again")
+    console.print(_sentence(found))
+
+
+def _sentence(found: RolloutStatus) -> str:
+    what, why = f"Revision {found.revision}", escape(found.reason)
+    cut = "" if found.alive else " [yellow]It was cut off[/]: headend apply goes on, headend rollback back."
+    match found.status:
+        case "done":
+            return f"{what} [green]is served[/]." if found.steps else "Everything is as declared."
+        case "undone":
+            return f"{what} [red]was rolled back[/] to revision {found.before}: {why}"
+        case "undoing":
+            return f"{what} is being [red]rolled back[/] ({found.site}: {found.step}): {why}{cut}"
+    return f"{what} is being rolled out: {found.step} at {found.site}, step {found.at} of {found.steps}.{cut}"
 
 
 def _cells(part: PartStatus) -> tuple[str, ...]:

@@ -9,8 +9,10 @@ from models.files import write_atomic
 from models.home import home
 from models.schema import Strict
 from serving.fleet import Fleet, demo_fleet
+from serving.router import transition
 from serving.site import process
 from serving.site.machine import State
+from serving.site.rollout.summary import RolloutStatus, rollout_of
 from serving.site.spec import PartState, SiteDirectory
 
 
@@ -41,6 +43,8 @@ class SiteStatus(Strict):
     memory: int
     """Bytes held by the supervisor and all parts."""
     parts: dict[str, PartStatus]
+    draining: bool = False
+    """Other sites answer what they can in its place."""
 
 
 class FleetStatus(Strict):
@@ -51,6 +55,8 @@ class FleetStatus(Strict):
     """Whether every part of every site is ready."""
     memory: int
     sites: dict[str, SiteStatus]
+    rollout: RolloutStatus | None = None
+    """The one under way, or how the last one went."""
 
 
 def status_of(fleet: Fleet, sites: Iterable[str]) -> FleetStatus:
@@ -61,6 +67,7 @@ def status_of(fleet: Fleet, sites: Iterable[str]) -> FleetStatus:
         ready=all(site.state is State.READY for site in found.values()),
         memory=sum(site.memory for site in found.values()),
         sites=found,
+        rollout=rollout_of(fleet.fleet),
     )
 
 
@@ -79,6 +86,7 @@ def _site(fleet: Fleet, name: str) -> SiteStatus:
         ports={what: int(address.rpartition(":")[2]) for what, address in addresses.items()},
         memory=own + sum(part.memory for part in parts.values()),
         parts=parts,
+        draining=transition.read(SiteDirectory(fleet.fleet, name).path).draining,
     )
 
 

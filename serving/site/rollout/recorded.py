@@ -1,0 +1,49 @@
+"""Recorded inputs of bundles, asked of both versions of a model through the judge.
+
+They come first, before any client's request meets the new version, and they are what there is at a site
+without traffic. Recognisers have none of this kind: their recorded cases are of single graphs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from models.bundle import Bundle
+from models.recorded import Recorded
+from serving.site.rollout.judging import RECORDED_HEADER
+
+_LIMIT_S = 120.0
+
+
+def cases(bundles: Iterable[Bundle]) -> list[Recorded]:
+    """What can be asked of a served model."""
+    return [case for bundle in bundles if bundle.card.serving.runtime == "onnx" for case in bundle.recorded()]
+
+
+def replay(model: str, recorded: list[Recorded], judge_grpc: int, times: int) -> int:
+    """Have the judge compare `recorded` in turn until it was asked `times` times; returns how often it was.
+
+    Raises `tritonclient.utils.InferenceServerException` when the judge itself does not answer.
+    """
+    # Here, because it brings gRPC along: half a second that other commands need not wait.
+    from tritonclient.grpc import InferenceServerClient
+
+    if not recorded:
+        return 0
+    with InferenceServerClient(f"127.0.0.1:{judge_grpc}") as client:
+        for number in range(times):
+            inputs = [
+                _input(name, value) for name, value in recorded[number % len(recorded)].case.inputs.items()
+            ]
+            client.infer(model, inputs, headers={RECORDED_HEADER: "1"}, client_timeout=_LIMIT_S)
+    return times
+
+
+def _input(name: str, value: Any) -> Any:
+    from tritonclient.grpc import InferInput
+    from tritonclient.utils import np_to_triton_dtype
+
+    tensor = InferInput(name, list(value.shape), np_to_triton_dtype(value.dtype))
+    tensor.set_data_from_numpy(value)
+    return tensor
