@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -49,14 +51,15 @@ def apply(
     if canary and no_canary:
         raise UsageError("--canary and --no-canary exclude each other.")
     fleet = known(file)
-    ended = engine.apply(
-        fleet,
-        _rules(fleet, canary),
-        err.print,
-        canaries=not no_canary,
-        may_differ=outputs_may_differ,
-        again=again,
-    )
+    with _interruptible():
+        ended = engine.apply(
+            fleet,
+            _rules(fleet, canary),
+            err.print,
+            canaries=not no_canary,
+            may_differ=outputs_may_differ,
+            again=again,
+        )
     _show(ended, as_json)
     if ended.position.status != "done":
         raise typer.Exit(1)
@@ -80,7 +83,8 @@ def rollback(
     if history:
         _list(History(fleet), as_json)
         return
-    ended = engine.rollback(fleet, to, err.print)
+    with _interruptible():
+        ended = engine.rollback(fleet, to, err.print)
     _show(ended, as_json)
     if ended.after.by == "rollback" and ended.position.status != "done":
         raise typer.Exit(1)
@@ -110,6 +114,16 @@ def add_to(app: typer.Typer) -> None:
     """Make these commands of `app`."""
     for command in (apply, rollback, drain, undrain):
         app.command()(command)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C leaves everything as the present step has it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        err.print("Cut off at this step. Go on: headend apply. Go back: headend rollback.")
+        raise typer.Exit(130) from None
 
 
 def _rules(fleet: Fleet, canary: str | None) -> Rollout:

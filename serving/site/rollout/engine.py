@@ -56,7 +56,9 @@ def apply(
         if begun and begun.position.under_way:
             return _go_on(begun, list(either.values()), tell)
         wanted = either[again]
-        return run(_begin(before, wanted, rules, canaries=canaries, may_differ=may_differ), tell)
+        begin = _begin(before, wanted, rules, canaries=canaries, may_differ=may_differ)
+        # With nothing to do, what is known of the last roll-out stays.
+        return run(begin, tell) if begin.position.steps else begin
 
 
 def _begin(

@@ -95,7 +95,7 @@ class Judge:
         tally = self._tallies.get(model)
         if tally is None:
             return
-        if self._asking >= AT_A_TIME and not recorded:
+        if self._asking >= AT_A_TIME:
             tally.counts["dropped"] += 1
             return
         self._asking += 1
