@@ -27,8 +27,10 @@ from waiting import free_ports, until
 
 from models.errors import HeadendError
 from models.files import write_atomic
+from serving.fleet import Fleet
 from serving.site.rollout import front_door
 from serving.site.spec import SiteDirectory
+from serving.site.status import status_of
 
 pytestmark = pytest.mark.e2e
 
@@ -80,7 +82,9 @@ class Sites:
         """Versions that the sites' main Tritons serve, asked of themselves."""
         found = set()
         for site in self.declaration["sites"]:
-            port = self.status()["sites"][site]["parts"]["triton"]["ports"]["http"]
+            spec = SiteDirectory("rolling", site).read_spec()
+            assert spec is not None
+            port = spec.ports["triton-http"]
             config = httpx.get(f"http://127.0.0.1:{port}/v2/models/{NAME}/config").json()
             bundle = config["parameters"]["bundle"]["string_value"]
             found |= {version for version, digest in self.digests.items() if digest == bundle}
@@ -91,10 +95,9 @@ class Sites:
 
     def is_clean(self) -> bool:
         """No canary, no judge, nothing drained, all ready."""
-        found = self.status()
-        return found["ready"] and all(
-            not {"canary", "judge"} & set(site["parts"]) and not site["draining"]
-            for site in found["sites"].values()
+        found = status_of(Fleet.load(self.file), self.declaration["sites"])
+        return found.ready and all(
+            not {"canary", "judge"} & set(site.parts) and not site.draining for site in found.sites.values()
         )
 
 
@@ -149,7 +152,7 @@ class Traffic:
                 self.answered += 1
             except Exception as error:  # whatever it is, the client saw it
                 self.failures.append(f"{time.strftime('%H:%M:%S')} {error!r}")
-            time.sleep(0.03)
+            time.sleep(0.05)
 
 
 @contextmanager
@@ -229,9 +232,10 @@ def test_a_bad_version_goes_back_by_itself(sites: Sites, version: str, step: str
     assert [each["step"]["kind"] for each in ended["findings"] if not each["undone"]][-1] == step
     assert sites.serves() == served
     assert sites.is_clean()
-    held = sites.json("apply")
-    assert held["steps"] == 0, "it is not tried again by itself"
-    assert why in held["held"][NAME]
+    if version == "wrong":
+        held = sites.json("apply")
+        assert held["steps"] == 0, "it is not tried again by itself"
+        assert why in held["held"][NAME]
 
 
 def at_step(sites: Sites, kind: str) -> Callable[[], bool]:
@@ -274,12 +278,11 @@ def test_cut_off_at_any_step_it_goes_on(sites: Sites) -> None:
     assert sites.is_clean()
 
 
-@pytest.mark.parametrize("kind", ["share", "change"])
-def test_cut_off_it_can_be_undone(sites: Sites, kind: str) -> None:
+def test_cut_off_in_the_middle_of_the_change_it_can_be_undone(sites: Sites) -> None:
     sites.publish("good")
     with traffic(sites) as clients:
         process = sites.start("apply", "--again")
-        until(at_step(sites, kind), kind, 90)
+        until(at_step(sites, "change"), "the change", 90)
         process.kill()
         process.communicate()
         undone = sites.json("rollback")

@@ -17,7 +17,8 @@ from serving.site.spec import SiteDirectory
 from serving.site.waiting import Progress, living
 
 _T = TypeVar("_T")
-_LOOK_EVERY_S = 0.5
+_LOOK_EVERY_S = 0.3
+_NEWS_S = 5.0
 
 
 class RefusedError(HeadendError):
@@ -43,7 +44,9 @@ def shadow(trial: Trial, rules: Rollout, tell: Progress, *, may_differ: bool) ->
         tell(f"{trial.directory.site}: {model}: {asked} recorded inputs asked of both versions")
         look()
     canary.give(trial, share=0.0, mirror=rules.mirror / 100, revision=trial.before)
-    found = _watch(look, lambda now: all(each.mirrored >= rules.samples for each in now.values()), rules)
+    found = _watch(
+        trial.directory, look, lambda now: all(each.mirrored >= rules.samples for each in now.values()), rules
+    )
     return "; ".join(_shadow_figures(model, each) for model, each in found.items())
 
 
@@ -70,7 +73,10 @@ def share(trial: Trial, rules: Rollout, percent: int, *, may_differ: bool) -> st
         return now
 
     found = _watch(
-        look, lambda now: all(now[model, "new"].requests >= rules.samples for model in trial.models), rules
+        directory,
+        look,
+        lambda now: all(now[model, "new"].requests >= rules.samples for model in trial.models),
+        rules,
     )
     return "; ".join(
         f"{model}: new: {_served(found[model, 'new'])}, old: {_served(found[model, 'old'])}"
@@ -114,12 +120,31 @@ def _compared(trial: Trial, rules: Rollout, may_differ: bool) -> dict[str, Compa
     return found
 
 
-def _watch(look: Callable[[], _T], enough: Callable[[_T], bool], rules: Rollout) -> _T:
+def _watch(
+    directory: SiteDirectory, look: Callable[[], _T], enough: Callable[[_T], bool], rules: Rollout
+) -> _T:
     """Look until there is enough to judge by, or the rules' patience ends."""
     deadline = time.monotonic() + rules.patience_s
-    while not enough(now := look()) and time.monotonic() < deadline:
+    while True:
+        try:
+            now = look()
+        except RefusedError:
+            raise
+        except HeadendError as error:
+            _explain(directory, error)
+            raise
+        if enough(now) or time.monotonic() >= deadline:
+            return now
         time.sleep(_LOOK_EVERY_S)
-    return now
+
+
+def _explain(directory: SiteDirectory, error: HeadendError) -> None:
+    """What cannot be looked at may just have crashed; the supervisor knows in a moment."""
+    deadline = time.monotonic() + _NEWS_S
+    while time.monotonic() < deadline:
+        if why := canary.crashed(directory):
+            raise RefusedError(why) from error
+        time.sleep(_LOOK_EVERY_S)
 
 
 def _shadow_figures(model: str, found: Compared) -> str:
