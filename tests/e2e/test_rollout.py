@@ -252,7 +252,11 @@ def test_a_canary_that_crashes_is_turned_back(sites: Sites) -> None:
     with traffic(sites) as clients:
         process = sites.start("apply", "--json")
         until(at_step(sites, "share"), "the canary has a share", 90)
-        os.kill(sites.status()["sites"]["one"]["parts"]["canary"]["pid"], signal.SIGKILL)
+        state = SiteDirectory("rolling", "one").read_state()
+        assert state is not None
+        pid = next(part.pid for part in state.parts if part.name == "canary")
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
         said, told = process.communicate(timeout=120)
     assert process.returncode == 1, told
     assert "canary of site one crashed: killed by SIGKILL" in json.loads(said)["reason"]
@@ -347,7 +351,7 @@ def test_a_stream_outlives_the_drain_of_its_site(sites: Sites) -> None:
         said, told = process.communicate(timeout=30)
         assert process.returncode == 0, told
         assert "nothing in flight after" in json.loads(said)["said"]
-        assert sites.status()["sites"]["one"]["draining"]
+        assert sites.json("status", code=1)["sites"]["one"]["draining"], "its front door is not ready"
         sites.run("undrain", "one")
         until(lambda: answered_by(sites, "one") == "one", "it answers again", 30)
     assert clients.failures == []
