@@ -27,7 +27,7 @@ def changes_of(before: Revision, after: Revision, plan: FleetPlan) -> list[SiteC
             site.site,
             "change" if site.site in before.fleet.sites and site.keep else "start",
             tuple(changed_models(before, after, site.site)),
-            tuple(part for part in site.restart if part != "envoy"),
+            tuple(part for part in site.restart if part in ("triton", "serve")),
         )
         for site in plan.sites
         if site.changes
