@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from loadtests.sim.view import View
 from serving.fleet import Class
+from serving.router.admission import rooms
 from serving.router.shares import shares
 
 
@@ -19,19 +20,19 @@ class _Plan:
     """The one site with a share, where there is just one."""
     last: frozenset[int]
     """The last resort."""
-    overflows: bool
-    room: int
+    room: int | None
+    """Requests in flight here up to which one of this class stays; None: they are not counted."""
 
 
 def headend(view: View, class_: Class, sites: Sequence[int]) -> int | None:
     """Sites with a share by their shares, the others as a last resort; what is too much here goes elsewhere.
 
-    As `serving.router.clusters` and `serving.router.overflow` configure Envoy.
+    As `serving.router.clusters` and `serving.router.admission` configure Envoy.
     """
     plan: _Plan | None = view.memory.get(class_)
     if plan is None:
         plan = view.memory[class_] = _plan(view, class_)
-    if plan.overflows and view.server(view.home).in_flight >= plan.room:
+    if plan.room is not None and view.server(view.home).in_flight >= plan.room:
         return _elsewhere(view, sites)
     if plan.only is not None and plan.only in sites:
         return plan.only
@@ -51,8 +52,7 @@ def _plan(view: View, class_: Class) -> _Plan:
         first=first,
         only=next(iter(first)) if len(first) == 1 else None,
         last=frozenset(numbers[name] for name, share in split.items() if not share),
-        overflows=view.fleet.overflows(view.pool),
-        room=view.fleet.room_of(view.pool),
+        room=rooms(view.fleet, view.pool)[class_] if view.fleet.counts(view.pool) else None,
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from loadtests.sim.topology import Topology
 from serving.fleet import Limits
-from serving.router.view import LOOPBACK, Address, FleetView, LocalPorts, SiteView
+from serving.router.view import LOOPBACK, Address, FleetView, LocalPorts, Pool, Room, SiteView
 
 _NOWHERE = Address(LOOPBACK, 1)
 """Nothing is ever sent there."""
@@ -25,7 +25,7 @@ def fleet_view(topology: Topology, sites: Mapping[str, SiteView], site: str) -> 
         others=tuple(view for name, view in sites.items() if name != site),
         ports=LocalPorts(triton_http=1, triton_grpc=1, apps=dict.fromkeys(sites[site].apps, 1), admin=1),
         limits=Limits(concurrency=topology.concurrency),
-        room={model: topology.at(site, model).room for model in sites[site].models},
+        rooms={Pool("model", name).key: Room(topology.at(site, name).room) for name in sites[site].models},
     )
 
 

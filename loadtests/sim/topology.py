@@ -15,7 +15,7 @@ from loadtests.campaign import Label, NotNegative, Positive
 from loadtests.sim.times import Times
 from models.card import Name
 from models.schema import Declaration, Strict
-from serving.router.clusters import HEALTH_INTERVAL
+from serving.router.health import HEALTH_INTERVAL
 from serving.router.view import Pool
 
 PART_OF: dict[str, Literal["triton", "serve"]] = {"model": "triton", "app": "serve"}

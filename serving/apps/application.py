@@ -15,7 +15,8 @@ from serving.apps.config import AppsConfig
 from serving.apps.errors import UnknownModelError
 from serving.apps.label import GeneratedLabel
 from serving.apps.limits import BodyLimit, ConcurrencyLimit
-from serving.apps.models_client import HOP_HEADER, ModelsClient
+from serving.apps.models_client import ModelsClient
+from serving.apps.onward import Onward
 from serving.fleet import ALIASES, AppName
 
 _T = TypeVar("_T")
@@ -72,9 +73,9 @@ def models(request: Request) -> ModelsClient:
     return client
 
 
-def hop(request: Request) -> str | None:
-    """The request's hop header, for FastAPI's `Depends`: apps hand it on when they call models."""
-    return request.headers.get(HOP_HEADER)
+async def onward(request: Request) -> Onward:
+    """What holds for the request's calls of models too, for FastAPI's `Depends`."""
+    return Onward.of(request.headers)
 
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, _T]) -> _T:

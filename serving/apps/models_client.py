@@ -22,14 +22,16 @@ from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from serving.apps.errors import AppError, ModelUnavailableError
+from serving.apps.onward import Onward
+from serving.fleet import DEFAULT_CLASS, PRIORITY
 
 Array = npt.NDArray[Any]
 
-HOP_HEADER = "x-headend-hop"
-"""Set by a front door on what it forwards to another site; copied by apps, so that nothing hops twice."""
 MODEL_HEADER = "x-headend-model"
 """Names the model, which saves the front door a look into the message."""
 
+NOTHING = Onward()
+"""Said by a request that no client made."""
 _CHANNEL = [
     # Segments and pictures are far below; the limit only guards against a runaway tensor.
     ("grpc.max_send_message_length", 256 << 20),
@@ -66,23 +68,28 @@ class ModelsClient:
         inputs: Mapping[str, Array],
         *,
         outputs: Sequence[str] | None = None,
-        hop: str | None = None,
+        onward: Onward = NOTHING,
         timeout_s: float = 60.0,
     ) -> dict[str, Array]:
         """One inference of `model`: tensors by name in, tensors by name out (all of them, or `outputs`).
 
         An array's dtype says the tensor's; text is an object array of str or bytes and comes back as bytes.
-        `hop` is the value of the request's `x-headend-hop` header, if it carried one.
+        `onward` is what the request said for which this is needed. Its class is Triton's priority too, which
+        counts where the fleet file has Triton admit (`admission: triton`).
 
         Raises `ModelUnavailableError` (503) when no site answers, and `AppError` with the status that fits
-        when the model refuses (400), fails (502) or takes longer than `timeout_s` (504).
+        when the model refuses (400), fails (502), or takes longer than `timeout_s` or the deadline (504).
         """
         tensors = [_input(name, array) for name, array in inputs.items()]
         wanted = None if outputs is None else [InferRequestedOutput(name) for name in outputs]
-        headers = {MODEL_HEADER: model} | ({HOP_HEADER: hop} if hop else {})
+        headers = {MODEL_HEADER: model} | onward.headers()
+        timeout_s = onward.left_s(timeout_s)
+        priority = PRIORITY[onward.class_ or DEFAULT_CLASS]
         with self._tracer.start_as_current_span(model, kind=SpanKind.CLIENT):
             TraceContextTextMapPropagator().inject(headers)
-            ask = partial(self._client.infer, model, tensors, outputs=wanted, headers=headers)
+            ask = partial(
+                self._client.infer, model, tensors, outputs=wanted, headers=headers, priority=priority
+            )
             result = await _patiently(ask, model, timeout_s)
         names = [tensor.name for tensor in result.get_response().outputs]
         return {name: result.as_numpy(name) for name in names}

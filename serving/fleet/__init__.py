@@ -9,7 +9,18 @@ from serving.fleet.access import (
     TOP_CLASS_HEADER,
 )
 from serving.fleet.balancing import Balancing, Economy, Placement, Tag, Uplink, may_answer
-from serving.fleet.classes import CLASS_HEADER, CLASSES, DEFAULT_CLASS, Class
+from serving.fleet.classes import (
+    ATTEMPTS,
+    CLASS_HEADER,
+    CLASSES,
+    DEADLINE_HEADER,
+    DEFAULT_CLASS,
+    PATIENCE,
+    PRIORITY,
+    QUEUE_SHARE,
+    RETRY_AFTER_S,
+    Class,
+)
 from serving.fleet.declaration import (
     ALIASES,
     AppName,
@@ -26,12 +37,18 @@ from serving.fleet.tracing import Tracing
 
 __all__ = [
     "ALIASES",
+    "ATTEMPTS",
     "CLASSES",
     "CLASS_HEADER",
+    "DEADLINE_HEADER",
     "DEFAULT_CLASS",
     "IDENTITY_HEADERS",
     "KEY_HEADER",
+    "PATIENCE",
     "PEER_HEADER",
+    "PRIORITY",
+    "QUEUE_SHARE",
+    "RETRY_AFTER_S",
     "ROLES_HEADER",
     "TENANT_HEADER",
     "TOP_CLASS_HEADER",

@@ -13,6 +13,7 @@ from models.errors import DeclarationError
 from models.schema import Declaration, Strict
 from serving.capacity import CapacityRecord
 from serving.fleet.balancing import Balancing, Economy, Tag, Uplink
+from serving.fleet.classes import Classed
 from serving.fleet.rollout import Rollout
 from serving.fleet.tracing import Tracing
 
@@ -33,7 +34,7 @@ ALIASES: dict[str, AppName] = {"whisper-1": "subtitles", "omni-moderation-latest
 """OpenAI's own names for what an app does, so that existing code runs."""
 
 
-class ModelUse(Strict):
+class ModelUse(Classed):
     """How the fleet serves one model."""
 
     precision: Precision = "fp32"
@@ -48,7 +49,7 @@ class ModelUse(Strict):
     balancing: Balancing = Balancing()
 
 
-class AppUse(Strict):
+class AppUse(Classed):
     """How the fleet runs one app."""
 
     replicas: int = Field(default=1, ge=1, le=64)

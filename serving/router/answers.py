@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from serving.fleet import ALIASES
+from serving.fleet import ALIASES, CLASS_HEADER, CLASSES, DEADLINE_HEADER
 from serving.router import protocol
-from serving.router.clusters import readiness_path
-from serving.router.view import FleetView
-from serving.router.xds import Json, equals, grpc_methods, path_regex, set_header
+from serving.router.health import readiness_path
+from serving.router.view import FleetView, Pool
+from serving.router.xds import Json, equals, grpc_methods, has, path_regex, set_header, unless
 
-_PERMISSION_DENIED, _NOT_FOUND = "7", "5"
+_NOT_FOUND, _PERMISSION_DENIED = "5", "7"
 _MANAGEMENT = "Model and server management is not open through the front door; it belongs to the site."
 
 
@@ -47,36 +47,45 @@ def management() -> Iterator[Json]:
     yield refuse(methods, 403, _MANAGEMENT, _PERMISSION_DENIED)
 
 
-def draining(view: FleetView) -> Iterator[Json]:
+def draining(view: FleetView, pool: Pool) -> Json:
     """To other front doors, which ask whether this site is ready: no. Requests on their way are answered."""
-    for pool in view.pools:
-        if view.local.answers(pool):
-            yield refuse(
-                {"path": readiness_path(pool)}, 503, f"Site {view.local.name} is draining; ask another one."
-            )
+    return refuse(
+        {"path": readiness_path(pool)}, 503, f"Site {view.local.name} is draining; ask another one."
+    )
 
 
-def unknown(view: FleetView) -> Iterator[Json]:
-    """Whatever no route before has taken."""
+def unknown(view: FleetView) -> list[Json]:
+    """Paths and methods of an API that no route before has taken."""
     known = f"Known models: {', '.join(view.models)}."
-    yield refuse(
-        grpc_methods(*protocol.MODEL_METHODS),
-        404,
-        f"There is no such model. {known}",
-        _NOT_FOUND,
-    )
-    for model in view.models:
-        yield refuse(
-            {"path_separated_prefix": f"/v2/models/{model}"}, 404, f"Model {model} has nothing at this path."
-        )
-    yield refuse({"prefix": "/v2/models/"}, 404, f"There is no such model. {known}")
-    yield refuse({"path_separated_prefix": "/v1"}, 404, f"Nothing answers here. {_v1_paths(view)}")
-    yield refuse(
-        {"prefix": "/"},
-        404,
-        "Nothing answers here. The front door takes OpenAI's API under /v1, the Open Inference Protocol "
-        "under /v2 and over gRPC, and /healthz and /readyz.",
-    )
+    return [
+        refuse(grpc_methods(*protocol.MODEL_METHODS), 404, f"There is no such model. {known}", _NOT_FOUND),
+        refuse({"prefix": "/v2/models/"}, 404, f"There is no such model. {known}"),
+        refuse({"path_separated_prefix": "/v1"}, 404, f"Nothing answers here. {_v1_paths(view)}"),
+    ]
+
+
+def nothing_at(model: str) -> Json:
+    """For paths below a model's that are none of its own."""
+    match = {"path_separated_prefix": f"/v2/models/{model}"}
+    return refuse(match, 404, f"Model {model} has nothing at this path.")
+
+
+def invalid() -> list[Json]:
+    """Headers that say nothing: a class that there is not, a deadline that is no number."""
+    classes = {"name": CLASS_HEADER, "string_match": {"safe_regex": {"regex": "|".join(CLASSES)}}}
+    deadline = {"name": DEADLINE_HEADER, "string_match": {"safe_regex": {"regex": "[1-9][0-9]{0,8}"}}}
+    return [
+        refuse(
+            {"prefix": "/", "headers": [has(CLASS_HEADER), unless(classes)]},
+            400,
+            f"There is no such class: {CLASS_HEADER} is {', '.join(CLASSES[:-1])} or {CLASSES[-1]}.",
+        ),
+        refuse(
+            {"prefix": "/", "headers": [has(DEADLINE_HEADER), unless(deadline)]},
+            400,
+            f"{DEADLINE_HEADER} is a whole number of milliseconds from now, as in 1500.",
+        ),
+    ]
 
 
 def _v1_paths(view: FleetView) -> str:

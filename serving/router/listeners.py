@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib import resources
 
-from serving.fleet import IDENTITY_HEADERS, PEER_HEADER
+from serving.fleet import DEADLINE_HEADER, IDENTITY_HEADERS, PEER_HEADER
 from serving.router import canary, protocol, routes, tls, tracing
-from serving.router.clusters import fleet_clusters
+from serving.router.clusters import ready_clusters
 from serving.router.replies import local_replies
 from serving.router.view import Address, FleetView
 from serving.router.xds import Json, equals, extension, set_header, socket_address, unless
@@ -25,7 +25,7 @@ def listeners(
     (`/dev/stdout` to print it).
     """
     log = _access_log(view, access_log)
-    filters = [_body_limit(view), _model_name(descriptors), _name_to_header(), _router()]
+    filters = [_body_limit(view), _deadline(), _model_name(descriptors), _name_to_header(), _router()]
     return [
         _listener(
             "front-door",
@@ -115,7 +115,7 @@ def _bounded(view: FleetView) -> Json:
 
 def _ready(view: FleetView) -> Json:
     """`/readyz`: clients are welcome, and some endpoint of every pool is healthy, wherever it is."""
-    needed = [canary.DOOR, *(name for name, _, _ in fleet_clusters(view))]
+    needed = [canary.DOOR, *ready_clusters(view)]
     return extension(
         "envoy.filters.http.health_check",
         f"{_HTTP}.health_check.v3.HealthCheck",
@@ -130,6 +130,16 @@ def _body_limit(view: FleetView) -> Json:
         "envoy.filters.http.body_size_limit",
         f"{_HTTP}.body_size_limit.v3.BodySizeLimit",
         max_request_bytes=routes.body_limit(view),
+    )
+
+
+def _deadline() -> Json:
+    """A deadline that the request brings becomes Envoy's own timeout for it; gRPC's, Envoy knows itself."""
+    timeout = {"key": "x-envoy-upstream-rq-timeout-ms", "value": f"%REQ({DEADLINE_HEADER})%"}
+    return extension(
+        "envoy.filters.http.header_mutation",
+        f"{_HTTP}.header_mutation.v3.HeaderMutation",
+        mutations={"request_mutations": [{"append": {"header": timeout}}]},
     )
 
 
@@ -171,6 +181,7 @@ def _access_log(view: FleetView, path: str) -> Json:
         "method": "%REQ(:METHOD)%",
         "path": "%PATH(NQ)%",
         "pool": "%METADATA(ROUTE:headend:pool)%",
+        "class": "%METADATA(ROUTE:headend:class)%",
         "upstream_site": "%METADATA(UPSTREAM_HOST:headend:site)%",
         "upstream": "%UPSTREAM_HOST%",
         "attempts": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
 
-from serving.router import answers, canary, overflow, protocol
-from serving.router.clusters import AGENT, Protocol, Scope, cluster_name, readiness_path
-from serving.router.view import FleetView, Pool
+from serving.fleet import ATTEMPTS, CLASS_HEADER, CLASSES, DEFAULT_CLASS, RETRY_AFTER_S, Class
+from serving.router import admission, answers, canary, protocol
+from serving.router.clusters import AGENT, Protocol, away_cluster, home_cluster, local_cluster
+from serving.router.health import readiness_path
+from serving.router.matching import by_header, by_path_prefix, if_path, routes
+from serving.router.replies import REFUSED_HEADER
+from serving.router.view import SERVER, FleetView, Pool
 from serving.router.xds import (
     Json,
     equals,
@@ -19,6 +24,9 @@ from serving.router.xds import (
     set_header,
     unless,
 )
+
+Scope = Literal["fleet", "local"]
+"""Whether another site may be asked."""
 
 MODEL_HEADER = "x-headend-model"
 """Names the model of a gRPC call; set by the front door from the message unless the client has set it."""
@@ -35,10 +43,8 @@ AGENT_TIMEOUT = "5s"
 STREAM_MAX_AGE = "3600s"
 """A bidirectional stream stays on one host for life, so its life is bounded; clients reopen it."""
 
-_APP_MATCHES: dict[str, Json] = {
-    "subtitles": {"prefix": "/v1/audio/"},
-    "review": {"path": "/v1/moderations"},
-}
+_APP_PATHS = {"subtitles": ["/v1/audio/"], "review": ["/v1/moderations"]}
+_MODEL_METHODS_PREFIX = f"/{protocol.SERVICE}/Model"
 _LOST = "connect-failure,refused-stream,reset"
 """Ways of getting no answer at all."""
 _RETRY = "envoy.extensions.retry"
@@ -46,49 +52,50 @@ _BACK_OFF = {"base_interval": "0.005s", "max_interval": "0.1s"}
 _NO_SUCH_MODEL = equals("grpc-status", "5")
 
 
-def front_door(view: FleetView) -> Json:
-    """Routes of the listener that clients use."""
-    arrived = [has(HOP_HEADER)]
+def front_door(view: FleetView, out: Path) -> Json:
+    """Routes of the listener that clients use; `out` is Envoy's directory."""
+    site = view.local.name
+    no_further = answers.refuse(
+        {"prefix": "/"},
+        503,
+        f"Site {site} does not serve this, and what came from elsewhere goes no further.",
+    )
+    own = list(answers.own(view))
+    tree = by_header(
+        HOP_HEADER,
+        {"1": _tree(view, "local", own, [no_further])},
+        _tree(view, "fleet", own, answers.unknown(view)),
+    )
     return _configuration(
         "front-door",
-        [
-            *answers.own(view),
-            *answers.management(),
-            *_pool_routes(view, "local", arrived),
-            answers.refuse(
-                {"prefix": "/", "headers": arrived},
-                503,
-                f"Site {view.local.name} does not serve this, and what came from elsewhere goes no further.",
-            ),
-            *_pool_routes(view, "fleet", []),
-            *answers.unknown(view),
-        ],
+        tree,
         {
             "response_headers_to_add": [set_header(SITE_HEADER, "%METADATA(UPSTREAM_HOST:headend:site)%")],
             # `x-envoy-attempt-count`: load tests show how often the fleet had to ask again.
             "include_attempt_count_in_response": True,
         },
-        overflow.specifiers(view),
+        admission.specifiers(view, out, peer=False),
     )
 
 
-def peer(view: FleetView) -> Json:
+def peer(view: FleetView, out: Path) -> Json:
     """Routes of the listener where other sites' front doors knock: to this site's own parts only."""
+    here = [pool for pool in view.pools if view.local.answers(pool)]
     readiness = [
-        _forward(view, _Call({"path": readiness_path(pool)}), pool, "local")
-        for pool in view.pools
-        if pool.kind == "app" and view.local.answers(pool)
+        _forward(view, _Call({"path": readiness_path(pool)}), pool, "local", None)
+        for pool in here
+        if pool.kind == "app"
     ]
+    draining = {
+        readiness_path(pool): routes([answers.draining(view, pool)])
+        for pool in here
+        if view.transition.draining
+    }
     return _configuration(
         "peer",
-        [
-            *answers.management(),
-            *_agent(view),
-            *(answers.draining(view) if view.transition.draining else readiness),
-            *_pool_routes(view, "local", []),
-            *answers.unknown(view),
-        ],
+        _tree(view, "local", [*_agent(view), *readiness], answers.unknown(view), draining),
         {"request_headers_to_add": [set_header(HOP_HEADER, "1")]},
+        admission.specifiers(view, out, peer=True),
     )
 
 
@@ -101,24 +108,65 @@ def _agent(view: FleetView) -> Iterator[Json]:
         }
 
 
-def _configuration(name: str, routes: list[Json], headers: Json, specifiers: Sequence[Json] = ()) -> Json:
+def _configuration(name: str, tree: Json, headers: Json, specifiers: Sequence[Json]) -> Json:
+    host = {"name": name, "domains": ["*"], **tree, **headers}
     return {
         "@type": "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
         "name": name,
         # The list of models may outgrow Envoy's default of 4 KiB.
         "max_direct_response_body_size_bytes": 1 << 20,
-        "virtual_hosts": [{"name": name, "domains": ["*"], "routes": routes, **headers}],
+        "virtual_hosts": [host],
         **({"cluster_specifier_plugins": list(specifiers)} if specifiers else {}),
     }
 
 
-def _pool_routes(view: FleetView, scope: Scope, headers: list[Json]) -> Iterator[Json]:
-    """Every pool's routes to its clusters of `scope`, for requests that match `headers` too."""
-    for pool in view.pools:
-        if scope == "fleet" or view.local.answers(pool):
-            for call in _calls(pool):
-                match = {**call.match, "headers": [*call.match.get("headers", ()), *headers]}
-                yield _forward(view, call._replace(match=match), pool, scope)
+def _tree(
+    view: FleetView,
+    scope: Scope,
+    own: Sequence[Json],
+    unknown: Sequence[Json],
+    first: Mapping[str, Json] | None = None,
+) -> Json:
+    """The matcher of one virtual host: to every pool's clusters of `scope`, else one of the other routes.
+
+    `first`: what else there is by the path's prefix; the longest is taken.
+    """
+    pools = [pool for pool in view.pools if scope == "fleet" or view.local.answers(pool)]
+    management = list(answers.management())
+    calls = _SERVER_CALLS if SERVER in pools else []
+    rest = [*(_forward(view, call, SERVER, scope, None) for call in calls), *unknown]
+    branches = dict(first or {})
+    for pool in pools:
+        if pool.kind == "app":
+            branches |= {
+                prefix: _by_class(view, [_Call({"prefix": prefix})], pool, scope)
+                for prefix in _APP_PATHS[pool.name]
+            }
+        if pool.kind == "model":
+            branches[f"/v2/models/{pool.name}"] = if_path(
+                protocol.model_path(pool.name),
+                _by_class(view, [_Call({"prefix": "/"})], pool, scope),
+                routes([*management, answers.nothing_at(pool.name), *rest]),
+            )
+    if SERVER in pools:
+        named = {
+            pool.name: _by_class(view, _MODEL_CALLS, pool, scope) for pool in pools if pool.kind == "model"
+        }
+        unnamed = [_forward(view, call, SERVER, scope, None) for call in _UNNAMED_CALLS]
+        branches[_MODEL_METHODS_PREFIX] = by_header(MODEL_HEADER, named, routes([*unnamed, *rest]))
+    return by_path_prefix(branches, routes([*own, *management, *rest]))
+
+
+def _by_class(view: FleetView, calls: Sequence[_Call], pool: Pool, scope: Scope) -> Json:
+    """Leads by the class that the request names; one that names none has the pool's."""
+
+    def forward(class_: Class, *, named: bool) -> list[Json]:
+        return [_forward(view, call._replace(names_class=named), pool, scope, class_) for call in calls]
+
+    bad_class, bad_deadline = answers.invalid()
+    named: dict[str, Json] = {each: routes([bad_deadline, *forward(each, named=True)]) for each in CLASSES}
+    default = forward(view.class_of(pool), named=False)
+    return by_header(CLASS_HEADER, named, routes([bad_class, bad_deadline, *default]))
 
 
 class _Call(NamedTuple):
@@ -131,56 +179,76 @@ class _Call(NamedTuple):
     """The header does not name the model: the message has to be looked into, and the call routed anew."""
     is_sealed: bool = False
     """Nor can the message be looked into: the servers are asked in turn, until one knows the model."""
+    names_class: bool = True
 
 
-def _calls(pool: Pool) -> Iterator[_Call]:
-    match pool.kind:
-        case "app":
-            yield _Call(_APP_MATCHES[pool.name])
-        case "server":
-            yield _Call(path_regex("|".join(protocol.SERVER_PATHS)))
-            yield _Call(grpc_methods(*protocol.SERVER_METHODS), "grpc")
-            unnamed = unless(has(MODEL_HEADER))
-            compressed = [has("grpc-encoding"), unless(equals("grpc-encoding", "identity"))]
-            yield from _model_calls([unnamed, *compressed], is_sealed=True)
-            # What the message does not name either (statistics of all models) any server answers.
-            yield from _model_calls([unnamed], is_unnamed=True)
-        case "model":
-            yield _Call(path_regex(protocol.model_path(pool.name)))
-            yield from _model_calls([equals(MODEL_HEADER, pool.name)])
-
-
-def _model_calls(headers: list[Json], **kind: bool) -> Iterator[_Call]:
-    stream = {**grpc_methods(protocol.STREAM_METHOD), "headers": headers}
-    yield _Call(stream, "grpc", is_stream=True, **kind)
-    yield _Call({**grpc_methods(*protocol.MODEL_METHODS), "headers": headers}, "grpc", **kind)
-
-
-def _forward(view: FleetView, call: _Call, pool: Pool, scope: Scope) -> Json:
-    timeout = f"{view.limits.timeout_s}s"
-    cluster = cluster_name(pool, call.speaks, scope)
-    action: Json = {
-        **(
-            {"cluster_specifier_plugin": cluster}
-            if scope == "fleet" and view.overflows(pool)
-            else {"cluster": cluster}
+def _model_calls(*headers: Json, **kind: bool) -> list[_Call]:
+    unary = grpc_methods(*(each for each in protocol.MODEL_METHODS if each != protocol.STREAM_METHOD))
+    return [
+        _Call({**unary, "headers": list(headers)}, "grpc", **kind),
+        _Call(
+            {**grpc_methods(protocol.STREAM_METHOD), "headers": list(headers)}, "grpc", is_stream=True, **kind
         ),
-        "retry_policy": _retries(view, call) if scope == "fleet" else _reconnects(),
-        "timeout": timeout,
+    ]
+
+
+_MODEL_CALLS = _model_calls()
+_UNNAMED = unless(has(MODEL_HEADER))
+_COMPRESSED = (has("grpc-encoding"), unless(equals("grpc-encoding", "identity")))
+_SERVER_CALLS = [
+    _Call(path_regex("|".join(protocol.SERVER_PATHS))),
+    _Call(grpc_methods(*protocol.SERVER_METHODS), "grpc"),
+]
+_UNNAMED_CALLS = [
+    *_model_calls(_UNNAMED, *_COMPRESSED, is_sealed=True),
+    # What the message does not name either (statistics of all models) any server answers.
+    *_model_calls(_UNNAMED, is_unnamed=True),
+]
+
+
+def _forward(view: FleetView, call: _Call, pool: Pool, scope: Scope, class_: Class | None) -> Json:
+    """`class_`: None where requests have none."""
+    class_ = class_ or DEFAULT_CLASS
+    action: Json = {
+        **_cluster(view, call, pool, scope, class_),
+        "retry_policy": _retries(call, class_) if scope == "fleet" else _reconnects(),
+        **_timeouts(view, call),
+        **(canary.copies(view, pool, call.speaks) if scope == "fleet" and not call.is_stream else {}),
     }
-    if call.is_stream:
-        age = {"max_stream_duration": STREAM_MAX_AGE}
-        action |= {"timeout": "0s", "idle_timeout": timeout, "max_stream_duration": age}
-    elif scope == "fleet":
-        action |= canary.copies(view, pool, call.speaks)
+    is_said = call.names_class or class_ == DEFAULT_CLASS
     return {
         "match": call.match,
-        "metadata": {"filter_metadata": {"headend": {"pool": pool.name}}},
+        "metadata": {
+            "filter_metadata": {
+                "headend": {"pool": pool.name, "class": class_, "retry_after_s": RETRY_AFTER_S[class_]}
+            }
+        },
+        "stat_prefix": away_cluster(pool, class_),
         "route": action,
         # The first message must be whole before the name in it can be read.
         "request_body_buffer_limit": body_limit(view) + (1 << 20) if call.is_unnamed else REPLAY_BYTES,
         "typed_per_filter_config": _filters(call),
+        # So that other sites, and the models that an app calls, know the class too.
+        **({} if is_said else {"request_headers_to_add": [set_header(CLASS_HEADER, class_)]}),
     }
+
+
+def _cluster(view: FleetView, call: _Call, pool: Pool, scope: Scope, class_: Class) -> Json:
+    """Where to: a cluster, or what chooses one."""
+    if scope == "fleet" and view.local not in view.sites_of(pool):
+        return {"cluster": away_cluster(pool, class_)}
+    name = (home_cluster if scope == "fleet" else local_cluster)(pool, call.speaks)
+    return {"cluster_specifier_plugin" if admission.guards(view, pool) else "cluster": name}
+
+
+def _timeouts(view: FleetView, call: _Call) -> Json:
+    limit = f"{view.limits.timeout_s}s"
+    if call.is_stream:
+        longest = {"max_stream_duration": STREAM_MAX_AGE, "grpc_timeout_header_max": STREAM_MAX_AGE}
+        return {"timeout": "0s", "idle_timeout": limit, "max_stream_duration": longest}
+    # A deadline that the request brings counts where it is shorter; `listeners` make it Envoy's timeout.
+    longest = {"max_stream_duration": limit, "grpc_timeout_header_max": limit}
+    return {"timeout": limit, "max_stream_duration": longest}
 
 
 def _filters(call: _Call) -> Json:
@@ -193,15 +261,17 @@ def _filters(call: _Call) -> Json:
     }
 
 
-def _retries(view: FleetView, call: _Call) -> Json:
-    """Ask another site when this one has surely not answered: it is gone, or says that its queue is full.
+def _retries(call: _Call, class_: Class) -> Json:
+    """Ask another site when this one has surely not answered: it is gone, or has refused.
 
     A request that timed out is not asked again: it may still hold a GPU.
     """
+    refusals = [has(REFUSED_HEADER), *([_NO_SUCH_MODEL] if call.is_sealed else [])]
     return {
         "retry_on": f"{_LOST},retriable-status-codes,retriable-headers,unavailable,resource-exhausted",
         "retriable_status_codes": [503],
-        "num_retries": max(2, len(view.others)),
+        "retriable_headers": refusals,
+        "num_retries": ATTEMPTS[class_] - 1,
         "retry_host_predicate": [
             extension(
                 "envoy.retry_host_predicates.previous_hosts",
@@ -215,17 +285,12 @@ def _retries(view: FleetView, call: _Call) -> Json:
             update_frequency=1,
         ),
         "retry_back_off": _BACK_OFF,
-        **({"retriable_headers": [_NO_SUCH_MODEL]} if call.is_sealed else {}),
     }
 
 
 def _reconnects() -> Json:
     """One more try at the only host: a kept-alive connection may close just as a request goes out on it."""
-    return {
-        "retry_on": _LOST,
-        "num_retries": 1,
-        "retry_back_off": _BACK_OFF,
-    }
+    return {"retry_on": _LOST, "num_retries": 1, "retry_back_off": _BACK_OFF}
 
 
 def body_limit(view: FleetView) -> int:

@@ -8,6 +8,13 @@ from __future__ import annotations
 from serving.fleet import Class
 from serving.router.view import FleetView, Pool
 
+LONGEST_ROW = 32
+"""Sites with a share that a cluster lists at most, those with the largest shares: with hundreds of sites, the
+rest of the shares is too small to be worth a connection and its probes."""
+ALTERNATIVES = 4
+"""Sites that a cluster lists at least, where the pool has as many: the nearest ones without a share are its
+last resort. A request is not tried at more (see `serving.fleet.classes.ATTEMPTS`)."""
+
 
 def shares(view: FleetView, pool: Pool, class_: Class) -> dict[str, float]:
     """The share of `pool`'s load in `class_` that each of its sites gets, by site name; they sum to 1.
@@ -24,3 +31,27 @@ def shares(view: FleetView, pool: Pool, class_: Class) -> dict[str, float]:
         return {site: float(site == view.local.name) for site in sites}
     others = [site for site in sites if site != leaving]
     return {site: 1 / len(others) if site in others else 0.0 for site in sites}
+
+
+def kept(view: FleetView, pool: Pool, class_: Class) -> float:
+    """The share of `pool`'s load in `class_` that stays here."""
+    return shares(view, pool, class_).get(view.local.name, 0.0)
+
+
+def away(view: FleetView, pool: Pool, class_: Class) -> tuple[dict[str, float], list[str]]:
+    """How what leaves is split among the other sites (it sums to 1), and the last resort after them.
+
+    Where no other site has a share, the nearest get what is too much here in equal parts.
+    """
+    others = {
+        site: share
+        for site, share in shares(view, pool, class_).items()
+        if share > 0 and site != view.local.name
+    }
+    nearest = [site.name for site in view.nearest(pool)]
+    if not others:
+        others = dict.fromkeys(nearest[:ALTERNATIVES], 1.0)
+    row = dict(sorted(others.items(), key=lambda each: (-each[1], each[0]))[:LONGEST_ROW])
+    total = sum(row.values())
+    spare = [site for site in nearest if site not in row]
+    return {site: share / total for site, share in row.items()}, spare[: max(0, ALTERNATIVES - len(row))]

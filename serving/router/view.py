@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ from functools import cached_property
 from typing import Literal
 
 from models.errors import DeclarationError
-from serving.fleet import Class, Fleet, Limits, Tracing, may_answer
+from serving.fleet import DEFAULT_CLASS, Class, Fleet, Limits, Tracing, may_answer
 from serving.router.transition import Transition
 
 LOOPBACK = "127.0.0.1"
@@ -34,8 +35,40 @@ class Pool:
     kind: Kind
     name: str
 
+    @property
+    def key(self) -> str:
+        """The pool's name among those of all kinds."""
+        return f"{self.kind}.{self.name}"
+
 
 SERVER = Pool("server", "triton")
+
+
+@dataclass(frozen=True)
+class Room:
+    """What a site takes of a pool before its front door leads requests elsewhere, or refuses them."""
+
+    at_once: int
+    """Requests that are worked on at a time."""
+    queue: int = 0
+    """Requests that may wait beyond that."""
+    patience_ms: float | None = None
+    """How long a request may wait here at most, milliseconds; None: as long as the queue is."""
+
+    @property
+    def total(self) -> int:
+        """Requests in flight."""
+        return self.at_once + self.queue
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How fast the local site is at a pool, as measured."""
+
+    service_ms: float
+    """Milliseconds from a request to its answer while nothing else is asked."""
+    per_request_ms: float
+    """Milliseconds between answers while the site is fully at work: 1000 / (requests per second)."""
 
 
 @dataclass(frozen=True)
@@ -88,9 +121,9 @@ class FleetView:
     others: tuple[SiteView, ...]
     ports: LocalPorts
     limits: Limits
-    room: Mapping[str, int] = field(default_factory=dict)
-    """Requests that the local site takes of a model at a time, waiting ones included; a model that is not
-    named here refuses by itself what it cannot take."""
+    rooms: Mapping[str, Room] = field(default_factory=dict)
+    """What the local site takes of a pool, by `Pool.key`; one that is not named here refuses by itself what
+    it cannot take."""
     confined: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Of a pool (`<kind>.<name>`) whose placement or residency bars sites: those that may be asked."""
     plan: Mapping[tuple[Pool, Class], Mapping[str, float]] = field(default_factory=dict)
@@ -105,10 +138,16 @@ class FleetView:
 
     tracing: Tracing | None = None
     """Where spans go; None: there are none."""
+    pace: Mapping[str, Pace] = field(default_factory=dict)
+    """How fast the local site is seen to be; without it, what waits is bounded by count alone."""
+    rtt_ms: Mapping[str, float] = field(default_factory=dict)
+    """Round-trip times to other sites, milliseconds: the nearest are the last resort."""
+    classes: Mapping[str, Class] = field(default_factory=dict)
+    """The class of requests that name none, where it is not the default."""
 
     @classmethod
     def of(
-        cls, fleet: Fleet, site: str, ports: LocalPorts, room: Mapping[str, int] | None = None
+        cls, fleet: Fleet, site: str, ports: LocalPorts, rooms: Mapping[str, Room] | None = None
     ) -> FleetView:
         """The view of `site`.
 
@@ -123,8 +162,12 @@ class FleetView:
             ports=ports,
             limits=fleet.limits,
             tracing=fleet.tracing,
-            room=room or {},
             confined=_confined(fleet, site),
+            rooms=rooms or {},
+            classes={
+                **{Pool("model", name).key: use.class_ for name, use in fleet.models.items()},
+                **{Pool("app", name).key: use.class_ for name, use in fleet.apps.items()},
+            },
         )
 
     @cached_property
@@ -149,21 +192,29 @@ class FleetView:
         models = (Pool("model", name) for name in self.models)
         return (*servers, *models, *(Pool("app", name) for name in self.apps))
 
+    def counts(self, pool: Pool) -> bool:
+        """Whether this front door counts what is in flight here, and keeps it within the room."""
+        return pool.key in self.rooms and self.local.answers(pool)
+
     def room_of(self, pool: Pool) -> int:
         """Requests in flight that this site takes of `pool` before it refuses."""
-        declared = self.room.get(pool.name, self.limits.concurrency) if pool.kind == "model" else None
-        return min(declared or self.limits.concurrency, self.limits.concurrency)
+        room = self.rooms.get(pool.key)
+        return min(room.total, self.limits.concurrency) if room else self.limits.concurrency
 
-    def overflows(self, pool: Pool) -> bool:
-        """Whether this front door has to count, and another site can take what is too much here."""
-        is_counted = pool.kind == "model" and pool.name in self.room and self.local.answers(pool)
-        return is_counted and len(self.sites_of(pool)) > 1
+    def class_of(self, pool: Pool) -> Class:
+        """The class of a request that names none."""
+        return self.classes.get(pool.key, DEFAULT_CLASS)
 
     def sites_of(self, pool: Pool) -> tuple[SiteView, ...]:
         """The sites that can and may answer `pool`, the local one first if it is among them."""
         allowed = self.confined.get(f"{pool.kind}.{pool.name}")
         members = (site for site in self.sites if site.answers(pool))
         return tuple(site for site in members if allowed is None or site.name in allowed)
+
+    def nearest(self, pool: Pool) -> list[SiteView]:
+        """The other sites of `pool`, the nearest first; those whose distance is not known come last."""
+        others = (site for site in self.sites_of(pool) if site is not self.local)
+        return sorted(others, key=lambda site: (self.rtt_ms.get(site.name, math.inf), site.name))
 
 
 def _site_view(fleet: Fleet, name: str) -> SiteView:

@@ -20,12 +20,12 @@ from models.bundle import Bundle
 from models.card import Card
 from models.files import canonical_json, digest, write_atomic
 from serving.apps.config import AppsConfig
-from serving.fleet import AppName, Fleet
+from serving.fleet import PATIENCE, AppName, Fleet
 from serving.identity import Authority, SiteIdentity
 from serving.router import envoy, transition
 from serving.router.agent import kept
 from serving.router.agent.config import AgentConfig
-from serving.router.view import FleetView, LocalPorts
+from serving.router.view import FleetView, LocalPorts, Pool, Room
 from serving.site import facts
 from serving.site.rollout import extra
 from serving.site.spec import PartSpec, SiteDirectory, SiteSpec
@@ -185,13 +185,24 @@ def _serve(fleet: Fleet, directory: SiteDirectory, ports: Mapping[str, int], fin
     )
 
 
-def room_of(fleet: Fleet, site: str, cards: Mapping[str, Card]) -> dict[str, int]:
-    """For each model that the front door guards: what is worked on at a time, and what may wait."""
-    return {
-        name: copies(fleet, site, card) * max(1, card.serving.max_batch_size) + card.serving.max_queue
+def rooms_of(fleet: Fleet, site: str, cards: Mapping[str, Card]) -> dict[str, Room]:
+    """What is worked on at a time, and what may wait: of models that the front door guards, and of apps."""
+    models = {
+        Pool("model", name).key: Room(
+            at_once=copies(fleet, site, card) * max(1, card.serving.max_batch_size),
+            queue=card.serving.max_queue,
+            # Models answer in the order of arrival: what waits, waits before the next live request too.
+            patience_ms=card.serving.queue_timeout_ms * PATIENCE["live"],
+        )
         for name in fleet.models_at(site)
         if fleet.models[name].admission == "front-door" and (card := cards[name])
     }
+    uses = {name: fleet.apps[name] for name in fleet.apps_at(site)}
+    apps = {
+        Pool("app", name).key: Room(at_once=use.replicas * use.concurrency, queue=use.queue)
+        for name, use in uses.items()
+    }
+    return {**models, **apps}
 
 
 def front_door(
@@ -209,7 +220,7 @@ def front_door(
         agent=ports["agent-http"],
     )
     cards = {name: bundle.card for name, bundle in bundles.items()}
-    view = FleetView.of(fleet, directory.site, local, room_of(fleet, directory.site, cards))
+    view = FleetView.of(fleet, directory.site, local, rooms_of(fleet, directory.site, cards))
     if (identity := SiteIdentity.of(fleet.fleet, directory.site)).exists:
         view = replace(view, identity=str(identity.path))
     return replace(view, plan=kept.read(directory.path), transition=transition.read(directory.path))

@@ -15,14 +15,12 @@ from tritonclient.grpc import model_config_pb2 as pb
 from models.card import DType, Name
 from models.errors import DeclarationError
 from models.schema import Strict
-from serving.fleet import DEFAULT_CLASS, Class
+from serving.fleet import DEFAULT_CLASS, PRIORITY, Class
 
 Backend = Literal["python", "onnxruntime", "tensorrt"]
 Dim = Annotated[int, Field(ge=-1)]
 TensorName = Annotated[str, StringConstraints(min_length=1)]
 
-PRIORITY: dict[Class, int] = {"live": 1, "interactive": 2, "batch": 3}
-"""Triton's `priority` request parameter for each class; 1 is served first."""
 HEADER = "# Derived from the fleet and the model's card: change those, not this file.\n"
 
 

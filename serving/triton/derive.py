@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from models.card import Card, Precision, Tensor
-from serving.fleet import Class, Fleet
+from serving.fleet import PATIENCE, Class, Fleet
 from serving.triton.config import (
     Backend,
     DynamicBatching,
@@ -20,10 +20,6 @@ from serving.triton.instances import gpus, instances, threads
 
 Flavour = Literal["embedded", "container"]
 """`embedded`: the wheel's binary, which has the Python backend only; `container`: NVIDIA's image."""
-
-PATIENCE: dict[Class, float] = {"live": 0.1, "interactive": 1, "batch": 10}
-"""How long a class may wait, as a multiple of the card's `queue_timeout_ms`: a late subtitle of a live
-programme is worth nothing, a batch job has all night."""
 
 
 def model_config(

@@ -9,9 +9,10 @@ from typing import Annotated
 from fastapi import Depends, FastAPI, Request
 
 from models.store import open_store
-from serving.apps.application import hop, models, new_app, while_connected
+from serving.apps.application import models, new_app, onward, while_connected
 from serving.apps.config import AppsConfig
 from serving.apps.models_client import ModelsClient
+from serving.apps.onward import Onward
 from serving.apps.review import request as asked
 from serving.apps.review.answer import Moderation
 from serving.apps.review.inference import Infer
@@ -42,12 +43,12 @@ def create_app(config: AppsConfig) -> FastAPI:
     async def moderations(
         request: Request,
         client: Annotated[ModelsClient, Depends(models)],
-        hop: Annotated[str | None, Depends(hop)],
+        said: Annotated[Onward, Depends(onward)],
     ) -> Moderation:
         """Review texts and pictures by the policy."""
         # Read as bytes and parsed in a thread: with pictures in it, a body has tens of megabytes.
         wanted = await reviewer.in_thread(asked.parse, await request.body())
-        infer = functools.partial(client.infer, hop=hop)
+        infer = functools.partial(client.infer, onward=said)
         return await while_connected(request, _moderation(reviewer, wanted, infer))
 
     return app

@@ -16,10 +16,11 @@ from fastapi import Depends, FastAPI, Form, Request, Response, UploadFile
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from pydantic import BaseModel, Field
 
-from serving.apps.application import hop, models, new_app, while_connected
+from serving.apps.application import models, new_app, onward, while_connected
 from serving.apps.config import AppsConfig
 from serving.apps.errors import AppError, UnknownModelError
 from serving.apps.models_client import ModelsClient
+from serving.apps.onward import Onward
 from serving.apps.subtitles import verbose
 from serving.apps.subtitles.cues import DEFAULT_FRAME_RATE, Rules, plan
 from serving.apps.subtitles.formats import FORMATS
@@ -76,10 +77,10 @@ def create_app(config: AppsConfig) -> FastAPI:
         request: Request,
         fields: Annotated[Fields, Form()],
         client: Annotated[ModelsClient, Depends(models)],
-        hopped: Annotated[str | None, Depends(hop)],
+        said: Annotated[Onward, Depends(onward)],
     ) -> Response:
         fields.check()
-        recognition = Recognition(client, fields.file.file, fields.options(), hopped)
+        recognition = Recognition(client, fields.file.file, fields.options(), said)
         if fields.stream:
             return await while_connected(request, _stream(recognition))
         transcript = await while_connected(request, _gather(recognition))

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from serving.apps.models_client import ModelsClient
+from serving.apps.onward import Onward
 from serving.apps.subtitles import audio
 from serving.apps.subtitles.audio import RATE
 from serving.apps.subtitles.text import CHINESE, Script, in_script
@@ -45,11 +46,11 @@ class Options:
 class Recognition:
     """One clip's recognition."""
 
-    def __init__(self, client: ModelsClient, file: BinaryIO, options: Options, hop: str | None) -> None:
+    def __init__(self, client: ModelsClient, file: BinaryIO, options: Options, onward: Onward) -> None:
         self._client = client
         self._file = file
         self._options = options
-        self._hop = hop
+        self._onward = onward
         self._language = options.language
         self.duration = 0.0
         """Seconds of sound decoded so far."""
@@ -91,7 +92,7 @@ class Recognition:
 
     async def _speech(self) -> AsyncIterator[list[tuple[float, Floats]]]:
         """Start in seconds and sound of segments, as many at a time as a block of the file completes."""
-        activity, segmenter = VoiceActivity(self._client, self._hop), Segmenter()
+        activity, segmenter = VoiceActivity(self._client, self._onward), Segmenter()
         blocks = audio.blocks(self._file)
         held, first, samples = np.zeros(0, np.float32), 0, 0
         while True:
@@ -119,7 +120,7 @@ class Recognition:
             "language": np.array([[self._language or ""]], np.object_),
             "prompt": np.array([[self._options.prompt]], np.object_),
         }
-        answer = await self._client.infer(MODEL, inputs, hop=self._hop, timeout_s=_TIMEOUT_S)
+        answer = await self._client.infer(MODEL, inputs, onward=self._onward, timeout_s=_TIMEOUT_S)
         language = answer["language"].item().decode()
         unsure = answer["avg_logprob"].item(), answer["no_speech_probability"].item()
         words = tuple(

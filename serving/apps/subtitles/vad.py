@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from serving.apps.models_client import ModelsClient
+from serving.apps.onward import Onward
 from serving.apps.subtitles.audio import RATE
 
 MODEL = "silero-vad"
@@ -24,9 +25,9 @@ Floats = npt.NDArray[np.float32]
 class VoiceActivity:
     """Speech probabilities of a clip that comes in blocks; one request per block carries the state on."""
 
-    def __init__(self, client: ModelsClient, hop: str | None) -> None:
+    def __init__(self, client: ModelsClient, onward: Onward) -> None:
         self._client = client
-        self._hop = hop
+        self._onward = onward
         self._context = np.zeros(CONTEXT, np.float32)
         self._h = self._c = np.zeros((1, 1, 128), np.float32)
 
@@ -37,7 +38,7 @@ class VoiceActivity:
             MODEL,
             {"input": rows, "h": self._h, "c": self._c},
             outputs=("speech_probs", "hn", "cn"),
-            hop=self._hop,
+            onward=self._onward,
         )
         self._h, self._c = answer["hn"], answer["cn"]
         return answer["speech_probs"].reshape(-1)

@@ -13,6 +13,7 @@ from loadtests.sim.prequal import POOL, Probe, Probes, ranking, reuses
 from loadtests.sim.simulation import Simulation
 from loadtests.sim.view import View
 from serving.fleet import DEFAULT_CLASS, Class
+from serving.router.admission import rooms
 from serving.router.shares import shares
 from serving.router.view import Pool
 
@@ -113,9 +114,9 @@ def test_the_simulated_view_is_a_live_one() -> None:
     view = fleet_view(fleet, site_views(fleet), "s2")
     pool = Pool("model", CLS)
     assert [site.name for site in view.sites_of(pool)] == ["s2", "s0"]
-    assert view.overflows(pool)
-    assert view.room_of(pool) == 4
-    assert not fleet_view(fleet, site_views(fleet), "s1").overflows(pool)
+    assert view.counts(pool)
+    assert rooms(view, pool)[DEFAULT_CLASS] == 4
+    assert not fleet_view(fleet, site_views(fleet), "s1").counts(pool)
 
 
 PROBES = st.lists(

@@ -13,6 +13,7 @@ import pytest
 from models.bundle import Bundle
 from serving.apps.errors import AppError
 from serving.apps.models_client import ModelsClient
+from serving.apps.onward import Onward
 from tests.e2e.triton_process import Triton, fleet_of, scaling_bundle
 
 pytestmark = pytest.mark.e2e
@@ -50,7 +51,7 @@ async def test_tensors_by_name_in_and_out(triton: Triton) -> None:
         answers = await asyncio.gather(*(client.infer("scale", {"x": X + i}) for i in range(20)))
         for i, answer in enumerate(answers):
             np.testing.assert_array_equal(answer["y"], (X + i) * 3)
-        assert set(await client.infer("scale", {"x": X}, outputs=["y"], hop="1")) == {"y"}
+        assert set(await client.infer("scale", {"x": X}, outputs=["y"], onward=Onward(hop="1"))) == {"y"}
 
 
 async def test_what_a_model_refuses_is_the_request_s_fault(triton: Triton) -> None:

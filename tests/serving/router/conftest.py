@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -14,26 +14,32 @@ from waiting import free_ports
 
 from serving.fleet import Fleet
 from serving.router import envoy
-from serving.router.view import FleetView, LocalPorts
+from serving.router.view import FleetView, LocalPorts, Pace, Room
 from serving.triton import server
 
 HERE = Path(__file__).parent
 
 FLEET = """
 fleet: two
-models: {{echo: {{}}, slow: {{}}, guarded: {{}}, far: {{}}}}
+models: {{echo: {{}}, slow: {{}}, guarded: {{}}, paced: {{}}, far: {{}}}}
 apps: {{subtitles: {{}}, review: {{}}}}
 limits: {{body_mib: 24, timeout_s: 30, concurrency: 64}}
 sites:
-  here: {{front_door: "127.0.0.1:{here}", peer: "127.0.0.1:{here_peer}", models: [echo, slow, guarded]}}
+  here:
+    front_door: "127.0.0.1:{here}"
+    peer: "127.0.0.1:{here_peer}"
+    models: [echo, slow, guarded, paced]
   there: {{front_door: "127.0.0.1:{there}", peer: "127.0.0.1:{there_peer}"}}
 """
+
+
+ROOMS = {"model.guarded": Room(1, queue=1), "model.paced": Room(1, queue=8)}
 
 
 def _triton(site: RunningSite, metrics: int) -> Part:
     repository = site.directory / "models"
     for model in site.view.local.models:
-        source = {"slow": "slow", "guarded": "slow"}.get(model, "echo")
+        source = {"slow": "slow", "guarded": "slow", "paced": "paced"}.get(model, "echo")
         shutil.copytree(HERE / "models" / source, repository / model)
         config = repository / model / "config.pbtxt"
         text = config.read_text().replace(f'name: "{source}"', f'name: "{model}"')
@@ -56,7 +62,9 @@ def _triton(site: RunningSite, metrics: int) -> Part:
 def _site(fleet: Fleet, name: str, directory: Path) -> RunningSite:
     http, grpc, app, admin, metrics = free_ports(5)
     ports = LocalPorts(http, grpc, {"subtitles": app, "review": app}, admin)
-    view = FleetView.of(fleet, name, ports, room={"guarded": 2})
+    view = FleetView.of(fleet, name, ports, rooms=ROOMS)
+    # As an agent would say that has watched the model.
+    view = replace(view, pace={"model.paced": Pace(service_ms=42, per_request_ms=42)})
     site = RunningSite(view, directory)
     directory.mkdir()
     envoy.write_config(view, directory / "envoy", access_log=directory / "access.log")

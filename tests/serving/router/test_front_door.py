@@ -141,7 +141,7 @@ class TestTritonClient:
         statistics = client.get_inference_statistics("far", **json_wanted)["model_stats"]
         assert [each["name"] for each in statistics] == ["far"]
         every = client.get_inference_statistics(**json_wanted)["model_stats"]
-        assert {each["name"] for each in every} == {"echo", "slow", "guarded"}
+        assert {each["name"] for each in every} == {"echo", "slow", "guarded", "paced"}
 
     @pytest.mark.parametrize(
         "call",
@@ -180,7 +180,7 @@ class TestTritonClient:
         with pytest.raises(InferenceServerException) as caught:
             client.infer("nope", inputs, headers=headers)
         assert caught.value.status() == ("StatusCode.NOT_FOUND" if transport == "grpc" else "404")
-        assert "Known models: echo, far, guarded, slow." in caught.value.message()
+        assert "Known models: echo, far, guarded, paced, slow." in caught.value.message()
 
     @pytest.mark.parametrize("transport", ["grpc", "http"])
     def test_tritons_own_errors_pass(self, transport: str, request: pytest.FixtureRequest) -> None:
@@ -218,7 +218,7 @@ class TestHttp:
 
     def test_models_are_listed_as_openai_does(self, client: httpx.Client) -> None:
         listed = client.get("/v1/models").json()
-        models = {"echo", "far", "slow", "guarded"}
+        models = {"echo", "far", "slow", "guarded", "paced"}
         names = models | {"subtitles", "review", "whisper-1", "omni-moderation-latest"}
         assert listed["object"] == "list"
         assert {each["id"] for each in listed["data"]} == names

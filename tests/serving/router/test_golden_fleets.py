@@ -20,7 +20,7 @@ from models.catalog_index import load_card
 from serving.fleet import CLASSES, Fleet, demo_fleet
 from serving.router.transition import Canary, Transition
 from serving.router.view import FleetView, LocalPorts, Pool
-from serving.site.derive import room_of
+from serving.site.derive import rooms_of
 
 FILES = Path(__file__).parent / "golden_fleets"
 OUT = Path("/out")
@@ -65,7 +65,7 @@ def view_of(scenario: str, fleet: Fleet) -> FleetView:
     site = next(iter(fleet.sites))
     cards = {name: load_card(name) for name in fleet.models_at(site)}
     apps = {app: 9003 + index for index, app in enumerate(fleet.apps_at(site))}
-    view = FleetView.of(fleet, site, LocalPorts(9000, 9001, apps, 9010, 9011), room_of(fleet, site, cards))
+    view = FleetView.of(fleet, site, LocalPorts(9000, 9001, apps, 9010, 9011), rooms_of(fleet, site, cards))
     return SEEN.get(scenario, lambda view: view)(view)
 
 

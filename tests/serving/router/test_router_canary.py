@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_router_config import accepted, demo_view
+from test_router_config import accepted, demo_view, endpoints_of, routes_in
 
 from models.errors import HeadendError
 from serving.fleet import DEFAULT_CLASS
-from serving.router import envoy, transition
-from serving.router.clusters import endpoints
+from serving.router import admission, envoy, transition
+from serving.router.clusters import home_cluster
 from serving.router.shares import shares
 from serving.router.transition import Canary, Transition
 from serving.router.view import FleetView, Pool
@@ -27,7 +27,8 @@ def with_canary(share: float, mirror: float = 0.0, **more: Any) -> FleetView:
 
 
 def localities(view: FleetView, pool: Pool) -> dict[tuple[str, str], dict[str, Any]]:
-    found = endpoints(view, pool, "http")["endpoints"]
+    home = home_cluster(pool, "http")
+    found = endpoints_of(view)[home]
     return {(each["locality"]["zone"], each["locality"].get("sub_zone", "")): each for each in found}
 
 
@@ -46,8 +47,7 @@ def test_a_canary_without_a_share_gets_nothing_new_and_can_still_be_counted() ->
 
 def test_some_requests_of_the_model_and_of_no_other_are_copied() -> None:
     (routes,) = envoy.discovery(with_canary(0, 0.2), Path("/out"))["routes/front-door.json"]
-    found = routes["virtual_hosts"][0]["routes"]
-    copied = [each for each in found if "request_mirror_policies" in each.get("route", {})]
+    copied = [each for each in routes_in(routes) if "request_mirror_policies" in each.get("route", {})]
     assert {each["metadata"]["filter_metadata"]["headend"]["pool"] for each in copied} == {MODEL.name}
     assert all(each["route"]["timeout"] != "0s" for each in copied), "a stream has no end to compare"
     fractions = [each["route"]["request_mirror_policies"][0]["runtime_fraction"] for each in copied]
@@ -58,11 +58,7 @@ def test_some_requests_of_the_model_and_of_no_other_are_copied() -> None:
 def test_a_draining_site_leads_away_what_another_can_answer(plan: Any) -> None:
     view = replace(with_canary(0.25, draining=True), plan=plan)
     assert shares(view, MODEL, DEFAULT_CLASS) == {"hub": 0.0, "edge": 1.0}
-    assert {at: each["priority"] for at, each in localities(view, MODEL).items()} == {
-        ("hub", ""): 1,
-        ("hub", "canary"): 1,
-        ("edge", ""): 0,
-    }
+    assert "kept.interactive 0\n" in dict(admission.figures(view))["admission/model.ppocr-cls"]
     alone = replace(view, others=())
     assert shares(alone, MODEL, DEFAULT_CLASS) == {"hub": 1.0}
 

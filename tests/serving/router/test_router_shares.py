@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from test_router_config import endpoints_of
 
 from models.errors import DeclarationError
 from serving.fleet import DEFAULT_CLASS, Fleet
-from serving.router.clusters import WEIGHTS, endpoints, protocols
-from serving.router.shares import shares
-from serving.router.view import FleetView, LocalPorts
+from serving.router.clusters import WEIGHTS
+from serving.router.shares import ALTERNATIVES, LONGEST_ROW, away, shares
+from serving.router.view import FleetView, LocalPorts, Pool
 
 PORTS = LocalPorts(1001, 1002, {"subtitles": 1003, "review": 1004}, 1005)
 MODELS = ["alpha", "beta", "gamma"]
@@ -52,22 +55,50 @@ def test_what_is_here_is_answered_here(view: FleetView) -> None:
             assert len(set(split.values())) == 1
 
 
-@given(views())
-def test_every_site_of_a_pool_is_an_endpoint_once(view: FleetView) -> None:
+@given(views(), st.data())
+def test_what_leaves_is_split_among_others_as_planned(view: FleetView, data: st.DataObject) -> None:
     for pool in view.pools:
-        split = shares(view, pool, DEFAULT_CLASS)
-        for protocol in protocols(pool):
-            localities = endpoints(view, pool, protocol)["endpoints"]
-            assert [each["locality"]["zone"] for each in localities] == [
-                site.name for site in view.sites_of(pool)
-            ]
-            # Envoy wants priorities without gaps, and weights of at least 1.
-            priorities = {each["priority"] for each in localities}
-            assert priorities == set(range(len(priorities)))
-            for each in localities:
-                share = split[each["locality"]["zone"]]
-                assert each["priority"] == (0 if share else 1)
-                assert each["load_balancing_weight"] == max(1, round(share * WEIGHTS))
+        names = [site.name for site in view.sites_of(pool)]
+        planned = data.draw(st.dictionaries(st.sampled_from(names), st.floats(0, 1)))
+        with_plan = replace(view, plan={(pool, DEFAULT_CLASS): planned})
+        split, last = away(with_plan, pool, DEFAULT_CLASS)
+        others = set(names) - {view.local.name}
+        assert set(split) | set(last) <= others
+        assert not set(split) & set(last)
+        assert len(split) + len(last) == len(others) or len(split) + len(last) >= ALTERNATIVES
+        assert len(split) <= LONGEST_ROW
+        if others:
+            assert sum(split.values()) == pytest.approx(1)
+        shared = {site: share for site, share in planned.items() if share > 0 and site in others}
+        for site, share in shared.items():
+            assert split[site] == pytest.approx(share / sum(shared.values()))
+
+
+@given(views())
+def test_endpoints_are_what_envoy_takes(view: FleetView) -> None:
+    for localities in endpoints_of(view).values():
+        if "locality" not in localities[0]:
+            continue  # one endpoint that is never chosen by health
+        zones = [locality["locality"]["zone"] for locality in localities]
+        assert len(set(zones)) == len(zones)
+        # Envoy wants priorities without gaps, and weights of at least 1.
+        priorities = {locality["priority"] for locality in localities}
+        assert priorities == set(range(len(priorities)))
+        assert all(1 <= locality["load_balancing_weight"] <= WEIGHTS for locality in localities)
+
+
+def test_of_many_sites_a_row_lists_few() -> None:
+    sites = {
+        f"s{number}": {"front_door": f"10.0.{number // 250}.{number % 250}:80"} for number in range(1000)
+    }
+    fleet = Fleet.model_validate({"fleet": "large", "models": {"alpha": {}}, "sites": sites})
+    view = FleetView.of(fleet, "s0", PORTS)
+    pool = Pool("model", "alpha")
+    view = replace(view, rtt_ms={"s700": 1.0, "s701": 2.0})
+    assert set(away(view, pool, "live")[0]) == {"s700", "s701", "s1", "s10"}
+    everywhere = replace(view, plan={(pool, "live"): dict.fromkeys(sites, 1.0)})
+    assert len(away(everywhere, pool, "live")[0]) == LONGEST_ROW
+    assert all(len(each) <= LONGEST_ROW for each in endpoints_of(everywhere).values())
 
 
 @given(views())

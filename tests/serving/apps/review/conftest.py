@@ -19,6 +19,8 @@ from models.runtime import session
 from models.store import open_store
 from serving.apps import application
 from serving.apps.config import AppConfig, AppsConfig
+from serving.apps.models_client import NOTHING
+from serving.apps.onward import Onward
 from serving.apps.review.api import create_app
 from serving.apps.review.inference import Array
 
@@ -36,9 +38,9 @@ class Runtime:
         self.hops: set[str | None] = set()
 
     async def infer(
-        self, model: str, inputs: Mapping[str, Array], *, hop: str | None = None
+        self, model: str, inputs: Mapping[str, Array], *, onward: Onward = NOTHING
     ) -> dict[str, Array]:
-        self.hops.add(hop)
+        self.hops.add(onward.hop)
         graph = self._sessions[model]
         found = await asyncio.to_thread(graph.run, None, dict(inputs))
         return dict(zip([output.name for output in graph.get_outputs()], found, strict=True))

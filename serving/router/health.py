@@ -1,0 +1,66 @@
+"""How a front door finds out that an endpoint is down: probes, and requests that got no answer at all."""
+
+from __future__ import annotations
+
+from serving.router.view import Pool
+from serving.router.xds import Json
+
+HEALTH_INTERVAL = "2s"
+"""Each probe costs Triton a fraction of a millisecond; retries cover the time until a probe notices."""
+UNUSED_INTERVAL = "10s"
+"""Between probes of healthy endpoints in a cluster that no request has gone to yet: most of a large fleet."""
+HEALTH_TIMEOUT = "5s"
+"""Long, because a busy machine answers late, and late is not dead."""
+
+
+def readiness_path(pool: Pool) -> str:
+    """The path that answers 200 when a site can answer `pool`: at its parts, and at its peer listener."""
+    match pool.kind:
+        case "model":
+            return f"/v2/models/{pool.name}/ready"
+        case "app":
+            return f"/-/ready/{pool.name}"
+        case "server":
+            # Not `ready`, which is no as long as one model is missing.
+            return "/v2/health/live"
+
+
+def health_check(pool: Pool) -> Json:
+    """A cluster's settings for probing."""
+    probe = {
+        "timeout": HEALTH_TIMEOUT,
+        "interval": HEALTH_INTERVAL,
+        "interval_jitter_percent": 20,
+        # Without it, what nobody has used yet is probed once a minute, and is not known to have come up.
+        "no_traffic_interval": HEALTH_INTERVAL,
+        "no_traffic_healthy_interval": UNUSED_INTERVAL,
+        "unhealthy_threshold": 2,
+        "healthy_threshold": 1,
+        "http_health_check": {"path": readiness_path(pool), "host": pool.name},
+    }
+    # Endpoints count as unready until the first probe says otherwise, and leave without waiting for one.
+    return {"health_checks": [probe], "ignore_health_on_host_removal": True}
+
+
+def outlier_detection() -> Json:
+    """A cluster's settings for ejecting a host that cannot be talked to before the next probe says so.
+
+    Error answers do not eject: a full queue is load, and a 500 may be the request's fault.
+    """
+    return {
+        "outlier_detection": {
+            "split_external_local_origin_errors": True,
+            "consecutive_local_origin_failure": 3,
+            "enforcing_consecutive_5xx": 0,
+            "enforcing_consecutive_gateway_failure": 0,
+            "enforcing_success_rate": 0,
+            "enforcing_local_origin_success_rate": 0,
+            "interval": "1s",
+            "base_ejection_time": "5s",
+            "max_ejection_time": "60s",
+            # With two sites, one at most: an ejection may be wrong, and somebody must be left to ask.
+            "max_ejection_percent": 50,
+            # A probe can pass where requests do not.
+            "successful_active_health_check_uneject_host": False,
+        }
+    }

@@ -1,0 +1,64 @@
+-- Says for each request whether it is answered here, at another site, or not at all.
+-- Above it stand, written by the front door's configuration: `here`, the name of a cluster; `away`, what the
+-- names of the clusters of other sites begin with, or nil where no other site may be asked; `counted`, the
+-- clusters whose requests are worked on here; `file`, where the figures are; `default`, the class of requests
+-- that name none.
+local figures, read_at = {}, 0
+local MILLISECONDS = {H = 3600000, M = 60000, S = 1000, m = 1, u = 0.001, n = 0.000001}
+
+-- Looks at most once a second; a file that is not there, or a line that makes no sense, leaves what was.
+local function read_figures()
+  local now = os.time()
+  if now == read_at then return end
+  read_at = now
+  local opened = io.open(file)
+  if not opened then return end
+  for name, value in opened:read("*a"):gmatch("(%S+) (%S+)\n") do
+    figures[name] = tonumber(value) or figures[name]
+  end
+  opened:close()
+end
+
+local function in_flight(handle)
+  local busy = 0
+  for _, name in ipairs(counted) do
+    local cluster = handle:getCluster(name)
+    if cluster then
+      busy = busy + cluster:numRequests() + cluster:numPendingRequests()
+    end
+  end
+  return busy
+end
+
+local function deadline_ms(headers)
+  local said = headers:get("x-headend-deadline-ms")
+  if said then return tonumber(said) end
+  local amount, unit = (headers:get("grpc-timeout") or ""):match("^(%d+)([HMSmun])$")
+  return amount and amount * MILLISECONDS[unit]
+end
+
+-- Whether the answer would come after the request's deadline, as fast as this site is.
+local function too_late(headers, busy)
+  if not figures.service_ms then return false end
+  local deadline = deadline_ms(headers)
+  local wait = math.max(0, busy + 1 - figures.at_once) * figures.per_request_ms
+  return deadline and deadline < figures.service_ms + wait
+end
+
+function envoy_on_route(handle)
+  read_figures()
+  local headers = handle:headers()
+  local class = headers:get("x-headend-class") or default
+  local busy = in_flight(handle)
+  if busy >= (figures["room." .. class] or math.huge) then
+    return away and away .. class or "refused.full"
+  end
+  if too_late(headers, busy) then
+    return away and away .. class or "refused.late"
+  end
+  if away and busy >= (figures.stay_below or 0) then
+    local leaves = busy >= (figures.leave_at or math.huge)
+    if leaves or math.random() >= (figures["kept." .. class] or 1) then return away .. class end
+  end
+  return here
+end
