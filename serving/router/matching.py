@@ -28,11 +28,20 @@ def by_header(name: str, branches: Mapping[str, Json], otherwise: Json) -> Json:
     return _tree(name, {"exact_match_map": {"map": dict(branches)}}, otherwise) if branches else otherwise
 
 
-def if_path(pattern: str, then: Json, otherwise: Json) -> Json:
-    """Leads by whether the path, without its query, fits `pattern` (RE2)."""
-    regex = {"regex": rf"({pattern})([?].*)?"}
-    single = {"input": _header(":path"), "value_match": {"safe_regex": {"google_re2": {}, **regex}}}
-    matchers = [{"predicate": {"single_predicate": single}, "on_match": then}]
+def by_path(branches: Mapping[str, Json], otherwise: Json) -> Json:
+    """Leads by the first of the patterns (RE2) that the path fits, without its query."""
+    matchers = [
+        {
+            "predicate": {
+                "single_predicate": {
+                    "input": _header(":path"),
+                    "value_match": {"safe_regex": {"google_re2": {}, "regex": rf"({pattern})([?].*)?"}},
+                }
+            },
+            "on_match": then,
+        }
+        for pattern, then in branches.items()
+    ]
     return {"matcher": {"matcher_list": {"matchers": matchers}, "on_no_match": otherwise}}
 
 

@@ -21,6 +21,9 @@ MODEL_METHODS = {
 }
 """gRPC methods about a model, with the field of the request message that names it."""
 
+INFER_METHOD = "ModelInfer"
+"""The one that has a model work once."""
+
 STREAM_METHOD = "ModelStreamInfer"
 """The one whose request never ends by itself."""
 
@@ -49,9 +52,18 @@ MANAGEMENT_PATHS = (
 """HTTP paths (RE2) that belong to the site's agent alone."""
 
 
+def inference_path(model: str) -> str:
+    """RE2 of every HTTP path that has `model` work."""
+    return rf"{_model(model)}/(infer|generate|generate_stream)"
+
+
 def model_path(model: str) -> str:
-    """RE2 of every HTTP path about `model` that a client may use."""
-    return rf"/v2/models/{model}(/versions/[0-9]+)?(/(infer|ready|config|stats|generate|generate_stream))?"
+    """RE2 of every HTTP path that asks about `model`."""
+    return rf"{_model(model)}(/(ready|config|stats))?"
+
+
+def _model(model: str) -> str:
+    return rf"/v2/models/{model}(/versions/[0-9]+)?"
 
 
 def descriptor_set() -> bytes:

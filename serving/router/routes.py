@@ -4,32 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from serving.fleet import ATTEMPTS, CLASS_HEADER, CLASSES, DEFAULT_CLASS, RETRY_AFTER_S, Class
 from serving.router import admission, answers, canary, protocol
-from serving.router.clusters import AGENT, Protocol, away_cluster, home_cluster, local_cluster
+from serving.router.calls import MODEL_CALLS, MODEL_HEADER, SERVER_CALLS, UNNAMED_CALLS, Call
+from serving.router.clusters import AGENT, away_cluster, home_cluster, local_cluster
 from serving.router.health import readiness_path
-from serving.router.matching import by_header, by_path_prefix, if_path, routes
+from serving.router.matching import by_header, by_path, by_path_prefix, routes
 from serving.router.replies import REFUSED_HEADER
 from serving.router.view import SERVER, FleetView, Pool
 from serving.router.xds import (
     Json,
     equals,
     extension,
-    grpc_methods,
     has,
-    path_regex,
     per_route,
     set_header,
-    unless,
 )
 
 Scope = Literal["fleet", "local"]
 """Whether another site may be asked."""
 
-MODEL_HEADER = "x-headend-model"
-"""Names the model of a gRPC call; set by the front door from the message unless the client has set it."""
 HOP_HEADER = "x-headend-hop"
 """Present on what has come from another site: such a request goes no further."""
 SITE_HEADER = "x-headend-site"
@@ -82,7 +78,7 @@ def peer(view: FleetView, out: Path) -> Json:
     """Routes of the listener where other sites' front doors knock: to this site's own parts only."""
     here = [pool for pool in view.pools if view.local.answers(pool)]
     readiness = [
-        _forward(view, _Call({"path": readiness_path(pool)}), pool, "local", None)
+        _forward(view, Call({"path": readiness_path(pool)}, is_question=True), pool, "local", None)
         for pool in here
         if pool.kind == "app"
     ]
@@ -133,31 +129,34 @@ def _tree(
     """
     pools = [pool for pool in view.pools if scope == "fleet" or view.local.answers(pool)]
     management = list(answers.management())
-    calls = _SERVER_CALLS if SERVER in pools else []
+    calls = SERVER_CALLS if SERVER in pools else []
     rest = [*(_forward(view, call, SERVER, scope, None) for call in calls), *unknown]
     branches = dict(first or {})
     for pool in pools:
         if pool.kind == "app":
             branches |= {
-                prefix: _by_class(view, [_Call({"prefix": prefix})], pool, scope)
+                prefix: _by_class(view, [Call({"prefix": prefix})], pool, scope)
                 for prefix in _APP_PATHS[pool.name]
             }
         if pool.kind == "model":
-            branches[f"/v2/models/{pool.name}"] = if_path(
-                protocol.model_path(pool.name),
-                _by_class(view, [_Call({"prefix": "/"})], pool, scope),
+            about = _forward(view, Call({"prefix": "/"}, is_question=True), pool, scope, None)
+            branches[f"/v2/models/{pool.name}"] = by_path(
+                {
+                    protocol.inference_path(pool.name): _by_class(view, [Call({"prefix": "/"})], pool, scope),
+                    protocol.model_path(pool.name): routes([about]),
+                },
                 routes([*management, answers.nothing_at(pool.name), *rest]),
             )
     if SERVER in pools:
         named = {
-            pool.name: _by_class(view, _MODEL_CALLS, pool, scope) for pool in pools if pool.kind == "model"
+            pool.name: _by_class(view, MODEL_CALLS, pool, scope) for pool in pools if pool.kind == "model"
         }
-        unnamed = [_forward(view, call, SERVER, scope, None) for call in _UNNAMED_CALLS]
+        unnamed = [_forward(view, call, SERVER, scope, None) for call in UNNAMED_CALLS]
         branches[_MODEL_METHODS_PREFIX] = by_header(MODEL_HEADER, named, routes([*unnamed, *rest]))
     return by_path_prefix(branches, routes([*own, *management, *rest]))
 
 
-def _by_class(view: FleetView, calls: Sequence[_Call], pool: Pool, scope: Scope) -> Json:
+def _by_class(view: FleetView, calls: Sequence[Call], pool: Pool, scope: Scope) -> Json:
     """Leads by the class that the request names; one that names none has the pool's."""
 
     def forward(class_: Class, *, named: bool) -> list[Json]:
@@ -169,44 +168,7 @@ def _by_class(view: FleetView, calls: Sequence[_Call], pool: Pool, scope: Scope)
     return by_header(CLASS_HEADER, named, routes([bad_class, bad_deadline, *default]))
 
 
-class _Call(NamedTuple):
-    """A kind of call, and what carrying it takes."""
-
-    match: Json
-    speaks: Protocol = "http"
-    is_stream: bool = False
-    is_unnamed: bool = False
-    """The header does not name the model: the message has to be looked into, and the call routed anew."""
-    is_sealed: bool = False
-    """Nor can the message be looked into: the servers are asked in turn, until one knows the model."""
-    names_class: bool = True
-
-
-def _model_calls(*headers: Json, **kind: bool) -> list[_Call]:
-    unary = grpc_methods(*(each for each in protocol.MODEL_METHODS if each != protocol.STREAM_METHOD))
-    return [
-        _Call({**unary, "headers": list(headers)}, "grpc", **kind),
-        _Call(
-            {**grpc_methods(protocol.STREAM_METHOD), "headers": list(headers)}, "grpc", is_stream=True, **kind
-        ),
-    ]
-
-
-_MODEL_CALLS = _model_calls()
-_UNNAMED = unless(has(MODEL_HEADER))
-_COMPRESSED = (has("grpc-encoding"), unless(equals("grpc-encoding", "identity")))
-_SERVER_CALLS = [
-    _Call(path_regex("|".join(protocol.SERVER_PATHS))),
-    _Call(grpc_methods(*protocol.SERVER_METHODS), "grpc"),
-]
-_UNNAMED_CALLS = [
-    *_model_calls(_UNNAMED, *_COMPRESSED, is_sealed=True),
-    # What the message does not name either (statistics of all models) any server answers.
-    *_model_calls(_UNNAMED, is_unnamed=True),
-]
-
-
-def _forward(view: FleetView, call: _Call, pool: Pool, scope: Scope, class_: Class | None) -> Json:
+def _forward(view: FleetView, call: Call, pool: Pool, scope: Scope, class_: Class | None) -> Json:
     """`class_`: None where requests have none."""
     class_ = class_ or DEFAULT_CLASS
     action: Json = {
@@ -233,15 +195,19 @@ def _forward(view: FleetView, call: _Call, pool: Pool, scope: Scope, class_: Cla
     }
 
 
-def _cluster(view: FleetView, call: _Call, pool: Pool, scope: Scope, class_: Class) -> Json:
+def _cluster(view: FleetView, call: Call, pool: Pool, scope: Scope, class_: Class) -> Json:
     """Where to: a cluster, or what chooses one."""
     if scope == "fleet" and view.local not in view.sites_of(pool):
         return {"cluster": away_cluster(pool, class_)}
     name = (home_cluster if scope == "fleet" else local_cluster)(pool, call.speaks)
-    return {"cluster_specifier_plugin" if admission.guards(view, pool) else "cluster": name}
+    return {
+        "cluster_specifier_plugin"
+        if admission.guards(view, pool) and not call.is_question
+        else "cluster": name
+    }
 
 
-def _timeouts(view: FleetView, call: _Call) -> Json:
+def _timeouts(view: FleetView, call: Call) -> Json:
     limit = f"{view.limits.timeout_s}s"
     if call.is_stream:
         longest = {"max_stream_duration": STREAM_MAX_AGE, "grpc_timeout_header_max": STREAM_MAX_AGE}
@@ -251,7 +217,7 @@ def _timeouts(view: FleetView, call: _Call) -> Json:
     return {"timeout": limit, "max_stream_duration": longest}
 
 
-def _filters(call: _Call) -> Json:
+def _filters(call: Call) -> Json:
     """Filters that differ from the listener's for this call."""
     look_inside = ("envoy.filters.http.grpc_field_extraction", "envoy.filters.http.lua")
     return {
@@ -261,7 +227,7 @@ def _filters(call: _Call) -> Json:
     }
 
 
-def _retries(call: _Call, class_: Class) -> Json:
+def _retries(call: Call, class_: Class) -> Json:
     """Ask another site when this one has surely not answered: it is gone, or has refused.
 
     A request that timed out is not asked again: it may still hold a GPU.

@@ -20,6 +20,11 @@ def path_regex(pattern: str) -> Json:
     return {"safe_regex": {"regex": pattern}}
 
 
+def grpc_method(name: str) -> Json:
+    """Matches gRPC calls of the inference service's method `name`."""
+    return {"path": f"/{protocol.SERVICE}/{name}", "grpc": {}}
+
+
 def grpc_methods(*names: str) -> Json:
     """Matches gRPC calls of the inference service's methods `names`."""
     service = protocol.SERVICE.replace(".", "[.]")

@@ -33,7 +33,7 @@ sites:
 """
 
 
-ROOMS = {"model.guarded": Room(1, queue=1), "model.paced": Room(1, queue=8)}
+ROOMS = {"model.guarded": Room(1, queue=1), "model.paced": Room(1, queue=4)}
 
 
 def _triton(site: RunningSite, metrics: int) -> Part:
@@ -64,7 +64,7 @@ def _site(fleet: Fleet, name: str, directory: Path) -> RunningSite:
     ports = LocalPorts(http, grpc, {"subtitles": app, "review": app}, admin)
     view = FleetView.of(fleet, name, ports, rooms=ROOMS)
     # As an agent would say that has watched the model.
-    view = replace(view, pace={"model.paced": Pace(service_ms=42, per_request_ms=42)})
+    view = replace(view, pace={"model.guarded": Pace(service_ms=500, per_request_ms=500)})
     site = RunningSite(view, directory)
     directory.mkdir()
     envoy.write_config(view, directory / "envoy", access_log=directory / "access.log")

@@ -104,8 +104,8 @@ async def test_a_deadline_ends_what_takes_longer(two: Any) -> None:
 
 
 async def test_what_would_be_late_is_refused_at_once(two: Any) -> None:
-    """`paced` takes 42 ms: what has 20 is not even begun, at no site."""
-    statistics = [f"{site.url}/v2/models/paced/stats" for site in (two.here, two.there)]
+    """`guarded` takes half a second: what has 400 ms is not even begun, at no site."""
+    statistics = [f"{site.url}/v2/models/guarded/stats" for site in (two.here, two.there)]
 
     def executed() -> int:
         found = (httpx.get(url, headers={"x-headend-hop": "1"}).json() for url in statistics)
@@ -113,15 +113,15 @@ async def test_what_would_be_late_is_refused_at_once(two: Any) -> None:
 
     before = executed()
     async with httpx.AsyncClient(base_url=two.here.url) as client:
-        (late,) = await ask(client, "paced", 1, deadline_ms="20")
+        (late,) = await ask(client, "guarded", 1, deadline_ms="400")
         assert (late.status_code, late.headers["x-headend-refused"]) == (504, "late")
         assert int(late.headers["x-envoy-attempt-count"]) <= ATTEMPTS["interactive"]
     async with triton_grpc_aio.InferenceServerClient(two.here.door) as grpc:
         with pytest.raises(InferenceServerException, match="Refused at once") as caught:
-            await grpc.infer("paced", tensors(), headers={"x-headend-deadline-ms": "20"})
+            await grpc.infer("guarded", tensors(), headers={"x-headend-deadline-ms": "400"})
         assert caught.value.status() == "StatusCode.DEADLINE_EXCEEDED"
         assert executed() == before
-        await grpc.infer("paced", tensors(), client_timeout=5)
+        await grpc.infer("guarded", tensors(), client_timeout=5)
 
 
 @dataclass

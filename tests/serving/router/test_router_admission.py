@@ -1,0 +1,91 @@
+"""Rooms by class, the figures that the front door's script reads, and classes by the fleet file."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from test_router_config import demo_view, routes_in
+
+from serving.fleet import CLASSES, DEFAULT_CLASS, Fleet
+from serving.router import admission, envoy
+from serving.router.view import FleetView, LocalPorts, Pace, Pool, Room, Threshold
+
+CLS = Pool("model", "ppocr-cls")
+
+
+@given(
+    st.integers(1, 300),
+    st.integers(0, 300),
+    st.none() | st.floats(1, 1e5),
+    st.none() | st.floats(1e-3, 1e4),
+)
+def test_the_more_urgent_finds_the_more_room(
+    at_once: int, queue: int, patience_ms: float | None, per_request_ms: float | None
+) -> None:
+    room = Room(at_once, queue, patience_ms)
+    pace = {CLS.key: Pace(1.0, per_request_ms)} if per_request_ms else {}
+    view = replace(demo_view(), rooms={CLS.key: room}, pace=pace)
+    found = admission.rooms(view, CLS)
+    most = view.limits.concurrency
+    assert most >= found["live"] >= found["interactive"] >= found["batch"] >= min(most, at_once)
+    assert found["live"] <= room.total
+    if patience_ms and per_request_ms:
+        waits = (found["live"] - at_once) * per_request_ms
+        assert waits <= patience_ms + per_request_ms / 2 + 1e-6
+
+
+def test_figures_are_what_the_script_reads() -> None:
+    view = replace(
+        demo_view(),
+        plan={(CLS, "live"): {"hub": 0.75, "edge": 0.25}},
+        pace={CLS.key: Pace(3.0, 1.5)},
+        thresholds={CLS.key: Threshold(stay_below=2, leave_at=40)},
+    )
+    lines = dict(
+        line.split() for line in dict(admission.figures(view))["admission/model.ppocr-cls"].splitlines()
+    )
+    assert lines == {
+        "kept.live": "0.75",
+        "kept.interactive": "1",
+        "kept.batch": "1",
+        "room.live": "96",
+        "room.interactive": "64",
+        "room.batch": "48",
+        "stay_below": "2",
+        "leave_at": "40",
+        "at_once": "32",
+        "service_ms": "3",
+        "per_request_ms": "1.5",
+    }
+
+
+FLEET = """
+fleet: f
+models: {plain: {}, night: {class: batch}}
+apps: {review: {class: live}}
+sites: {a: {front_door: "127.0.0.1:1"}, b: {front_door: "127.0.0.1:3"}}
+"""
+
+
+def test_the_fleet_file_says_the_class_of_those_that_name_none() -> None:
+    fleet = Fleet.parse(FLEET, where="here")
+    assert Fleet.model_validate(fleet.model_dump(mode="json")) == fleet
+    view = FleetView.of(fleet, "a", LocalPorts(9000, 9001, {"review": 9004}, 9005))
+    (routes,) = envoy.discovery(view, Path("/out"))["routes/front-door.json"]
+    told: dict[str, set[Any]] = {}
+    for route in routes_in(routes):
+        if headers := route.get("request_headers_to_add"):
+            pool = route["metadata"]["filter_metadata"]["headend"]["pool"]
+            told.setdefault(pool, set()).update(each["header"]["value"] for each in headers)
+    assert told == {"night": {"batch"}, "review": {"live"}}
+    assert [view.class_of(pool) for pool in view.pools] == [DEFAULT_CLASS, "batch", DEFAULT_CLASS, "live"]
+
+
+def test_every_class_has_its_own_statistics() -> None:
+    (routes,) = envoy.discovery(demo_view(), Path("/out"))["routes/front-door.json"]
+    prefixes = {route.get("stat_prefix") for route in routes_in(routes)}
+    assert {f"model.ppocr-cls.{class_}" for class_ in CLASSES} <= prefixes
