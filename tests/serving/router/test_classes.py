@@ -164,10 +164,10 @@ async def test_under_twice_the_load_live_holds_and_nothing_collapses(two: Any) -
     told = {class_: dict(found.statuses) for class_, found in heard.items()}
     assert all(set(found) <= {200, 429} for found in told.values()), told
     answered = {class_: heard[class_].statuses[200] / (rate * lasts) for class_, rate in rates.items()}
-    # Two that come at once may both be led to the last place elsewhere.
     assert answered["live"] == 1, told
-    assert answered["interactive"] > 0.95, told
-    assert answered["batch"] < 0.5, told
+    # Where three are in flight at both sites it is refused too; batch keeps two places full at most.
+    assert answered["interactive"] > 0.85, told
+    assert answered["batch"] < 0.75, told
     assert float(np.quantile(heard["live"].seconds, 0.99)) < 0.6
     # 50 a second fit; what is left over by the urgent classes goes to batch.
     assert sum(found.statuses[200] for found in heard.values()) > 0.8 * 50 * lasts, told
