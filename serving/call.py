@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import mimetypes
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,7 +19,9 @@ from serving.fleet import Fleet
 from serving.site.status import running_fleet
 
 app = typer.Typer(
-    help="Ask the fleet's apps: subtitles for speech, a review of pictures and text.", no_args_is_help=True
+    help="Ask the fleet's apps: subtitles for speech, a review of pictures and text. Where front doors ask "
+    "for a key, it is taken from the environment variable HEADEND_API_KEY.",
+    no_args_is_help=True,
 )
 
 Format = Literal["srt", "vtt", "ttml", "json", "verbose_json", "text"]
@@ -101,7 +104,9 @@ def _first_answer(
     """The answer of the first front door that can be reached, and its address."""
     for door in doors:
         try:
-            with httpx.Client(base_url=f"http://{door}", timeout=_TIMEOUT, trust_env=False) as client:
+            with httpx.Client(
+                base_url=f"http://{door}", headers=_credential(), timeout=_TIMEOUT, trust_env=False
+            ) as client:
                 response = ask(client)
         except httpx.ConnectError:
             continue
@@ -114,6 +119,11 @@ def _first_answer(
             raise HeadendError(f"{_sentence(response)} (HTTP {response.status_code} from {door})")
         return response, door
     raise HeadendError(f"No front door answers at {' or '.join(doors)}.", hint="Start the fleet: headend up")
+
+
+def _credential() -> dict[str, str]:
+    key = os.environ.get("HEADEND_API_KEY")
+    return {"authorization": f"Bearer {key}"} if key else {}
 
 
 def _answered(response: httpx.Response, door: str) -> dict[str, Any]:

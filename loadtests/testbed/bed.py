@@ -113,6 +113,8 @@ class Testbed:
         return {
             "fleet": FLEET,
             "store": str(home() / "store"),
+            # Its addresses are in network namespaces that nobody else reaches.
+            "access": "open",
             "models": {name: {} for name in self.scenario.models},
             "sites": {
                 site: {

@@ -42,14 +42,23 @@ class AppsConfig(Declaration):
 
     @classmethod
     def of(
-        cls, fleet: Fleet, site: str, *, run_dir: Path, port: int, app_ports: Mapping[AppName, int]
+        cls,
+        fleet: Fleet,
+        site: str,
+        *,
+        run_dir: Path,
+        port: int,
+        app_ports: Mapping[AppName, int],
+        front_door: str | None = None,
     ) -> Self:
-        """The config of `site`, which runs its apps on `app_ports`."""
+        """The config of `site`, which runs its apps on `app_ports`; `front_door`: where they call models, by
+        default where everybody does.
+        """
         return cls(
             site=site,
             port=port,
             run_dir=run_dir,
-            front_door=fleet.sites[site].front_door,
+            front_door=front_door or fleet.sites[site].front_door,
             store=fleet.store,
             models=sorted(fleet.models),
             limits=fleet.limits,

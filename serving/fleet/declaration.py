@@ -12,6 +12,7 @@ from models.card import Name, Precision
 from models.errors import DeclarationError
 from models.schema import Declaration, Strict
 from serving.capacity import CapacityRecord
+from serving.fleet.access import Access
 from serving.fleet.balancing import Balancing, Economy, Tag, Uplink
 from serving.fleet.classes import Classed
 from serving.fleet.rollout import Rollout
@@ -126,6 +127,9 @@ class Fleet(Declaration):
     models: dict[Name, ModelUse]
     apps: dict[AppName, AppUse] = {}
     limits: Limits = Limits()
+    access: Access | Literal["open"] | None = None
+    """Who may call. By default a front door that only its own machine can reach takes everybody, and any
+    other is refused; `open` lets everybody in everywhere."""
     rollout: Rollout = Rollout()
     tracing: Tracing | None = None
     economy: Economy = Economy()
@@ -150,7 +154,8 @@ class Fleet(Declaration):
             else site
             for name, site in fleet.sites.items()
         }
-        fleet = fleet.model_copy(update={"apps": apps, "sites": sites})
+        access = fleet.access.placed(path.parent) if isinstance(fleet.access, Access) else fleet.access
+        fleet = fleet.model_copy(update={"apps": apps, "sites": sites, "access": access})
         for name in sites:
             fleet.capacity_at(name)
         return fleet

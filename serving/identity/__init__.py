@@ -8,9 +8,12 @@ from serving.identity.files import (
     server_name,
     spiffe_id,
 )
+from serving.identity.keys import ApiKey, KeyStore
 
 __all__ = [
+    "ApiKey",
     "Authority",
+    "KeyStore",
     "Register",
     "SiteIdentity",
     "authority_directory",

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator
 
 from serving.fleet import ALIASES, CLASS_HEADER, CLASSES, DEADLINE_HEADER
-from serving.router import protocol
+from serving.router import access, protocol
 from serving.router.health import readiness_path
 from serving.router.view import FleetView, Pool
 from serving.router.xds import Json, equals, grpc_methods, has, path_regex, set_header, unless
@@ -20,7 +20,8 @@ _MANAGEMENT = "Model and server management is not open through the front door; i
 
 def own(view: FleetView) -> Iterator[Json]:
     """That it lives, and the list of models as OpenAI gives it: apps, their aliases, cards."""
-    yield _answer({"path": "/healthz"}, {"status": "ok", "site": view.local.name})
+    health = _answer({"path": "/healthz"}, {"status": "ok", "site": view.local.name})
+    yield {**health, **({"typed_per_filter_config": access.open_to_all(view)} if view.access else {})}
     entries = [
         {"id": name, "object": "model", "created": 0, "owned_by": "headend"}
         for name in (*view.apps, *_aliases(view), *view.models)

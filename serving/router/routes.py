@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from serving.fleet import ATTEMPTS, CLASS_HEADER, CLASSES, DEFAULT_CLASS, RETRY_AFTER_S, Class
-from serving.router import admission, answers, canary, protocol
+from serving.router import access, admission, answers, canary, protocol
 from serving.router.calls import MODEL_CALLS, MODEL_HEADER, SERVER_CALLS, UNNAMED_CALLS, Call
 from serving.router.clusters import AGENT, away_cluster, home_cluster, local_cluster
 from serving.router.health import readiness_path
@@ -69,6 +69,7 @@ def front_door(view: FleetView, out: Path) -> Json:
             "response_headers_to_add": [set_header(SITE_HEADER, "%METADATA(UPSTREAM_HOST:headend:site)%")],
             # `x-envoy-attempt-count`: load tests show how often the fleet had to ask again.
             "include_attempt_count_in_response": True,
+            **({"request_headers_to_remove": list(access.NEVER_FORWARDED)} if view.access else {}),
         },
         admission.specifiers(view, out, peer=False),
     )

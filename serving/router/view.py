@@ -10,7 +10,8 @@ from functools import cached_property
 from typing import Literal
 
 from models.errors import DeclarationError
-from serving.fleet import DEFAULT_CLASS, Class, Fleet, Limits, Tracing, may_answer
+from serving.fleet import DEFAULT_CLASS, Access, Class, Fleet, Limits, Tracing, may_answer
+from serving.identity import ApiKey
 from serving.router.transition import Transition
 
 LOOPBACK = "127.0.0.1"
@@ -83,6 +84,8 @@ class LocalPorts:
     """Envoy's own administration."""
     agent: int = 0
     """The site's agent; 0: there is none."""
+    inside: int = 0
+    """A door for the site's own apps, which show no key; 0: they use the front door."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +139,10 @@ class FleetView:
     """Directory of the local site's certificates (`serving.identity.SiteIdentity`); None: sites speak in
     the clear."""
 
+    access: Access | None = None
+    """Who may call; None: everybody."""
+    keys: tuple[ApiKey, ...] = ()
+    """API keys that count, or did; the front door's files of them are replaced apart from the rest."""
     tracing: Tracing | None = None
     """Where spans go; None: there are none."""
     pace: Mapping[str, Pace] = field(default_factory=dict)
@@ -162,6 +169,7 @@ class FleetView:
             ports=ports,
             limits=fleet.limits,
             tracing=fleet.tracing,
+            access=fleet.access if isinstance(fleet.access, Access) else None,
             confined=_confined(fleet, site),
             rooms=rooms or {},
             classes={

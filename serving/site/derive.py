@@ -20,8 +20,8 @@ from models.bundle import Bundle
 from models.card import Card
 from models.files import canonical_json, digest, write_atomic
 from serving.apps.config import AppsConfig
-from serving.fleet import PATIENCE, AppName, Fleet
-from serving.identity import Authority, SiteIdentity
+from serving.fleet import PATIENCE, Access, AppName, Fleet
+from serving.identity import Authority, KeyStore, SiteIdentity
 from serving.router import envoy, transition
 from serving.router.agent import kept
 from serving.router.agent.config import AgentConfig
@@ -52,7 +52,9 @@ def ports_of(fleet: Fleet, site: str) -> list[str]:
     purposes = ["triton-http", "triton-grpc", "triton-metrics"] if fleet.models_at(site) else []
     apps = fleet.apps_at(site)
     purposes += ["serve-status", *(f"serve-{app}" for app in apps)] if apps else []
-    return [*purposes, "envoy-admin", "agent-http"]
+    # Its apps show no key, so where callers need one they have a door of their own.
+    inside = ["envoy-inside"] if isinstance(fleet.access, Access) else []
+    return [*purposes, "envoy-admin", *inside, "agent-http"]
 
 
 def digests(fleet: Fleet, site: str, bundles: Mapping[str, str], ports: Mapping[str, int]) -> dict[str, str]:
@@ -169,6 +171,7 @@ def _serve(fleet: Fleet, directory: SiteDirectory, ports: Mapping[str, int], fin
         run_dir=directory.path / "serve" / "run",
         port=ports["serve-status"],
         app_ports=app_ports,
+        **({"front_door": f"127.0.0.1:{ports['envoy-inside']}"} if "envoy-inside" in ports else {}),
     )
     path = directory.path / "serve" / "config.json"
     write_atomic(path, config.model_dump_json(indent=1).encode(), mode=0o600)
@@ -218,6 +221,7 @@ def front_door(
         apps={app: ports[f"serve-{app}"] for app in fleet.apps_at(directory.site)},
         admin=ports["envoy-admin"],
         agent=ports["agent-http"],
+        inside=ports.get("envoy-inside", 0),
     )
     cards = {name: bundle.card for name, bundle in bundles.items()}
     view = FleetView.of(fleet, directory.site, local, rooms_of(fleet, directory.site, cards))
@@ -228,7 +232,7 @@ def front_door(
 
 def _envoy(fleet: Fleet, directory: SiteDirectory, view: FleetView, ports: Mapping[str, int]) -> PartSpec:
     out = directory.path / "envoy"
-    envoy.write_config(view, out)
+    envoy.write_config(replace(view, keys=KeyStore(fleet.fleet).read()), out)
     door = f"http://{_reachable(fleet.sites[directory.site].front_door)}"
     return PartSpec(
         name="envoy",

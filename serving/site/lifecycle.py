@@ -19,7 +19,7 @@ from models.files import locked
 from models.home import home
 from models.store import open_store
 from serving.fleet import Fleet
-from serving.site import derive, logs, process
+from serving.site import derive, exposure, logs, process
 from serving.site.plan import FleetPlan, SitePlan, make_plan
 from serving.site.rollout.history import History
 from serving.site.rollout.state import refuse_while_rolling_out
@@ -114,6 +114,8 @@ def check(plan: FleetPlan) -> None:
             f"No bundle yet of {', '.join(plan.build)}.",
             hint=f"Build: headend models build {' '.join(plan.build)}",
         )
+    if open_doors := [each for site in plan.sites for each in site.exposed]:
+        raise HeadendError("\n".join(open_doors), hint=exposure.HINT)
     if conflicts := [conflict for site in plan.sites for conflict in site.conflicts]:
         raise HeadendError(
             "\n".join(conflicts), hint="End it, or write another address into the fleet file (-f fleet.yaml)."

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from serving.fleet import Fleet
 from serving.site import derive, ports
+from serving.site.exposure import exposed
 from serving.site.machine import State
 from serving.site.rollout.history import wanted_bundles
 from serving.site.spec import SiteDirectory, SiteState
@@ -28,6 +29,8 @@ class SitePlan:
     keep: tuple[str, ...] = ()
     conflicts: tuple[str, ...] = ()
     """Why its addresses cannot be listened on."""
+    exposed: tuple[str, ...] = ()
+    """Addresses that others can reach and where nobody would be asked who they are."""
 
     @property
     def changes(self) -> bool:
@@ -109,6 +112,7 @@ def _site_plan(fleet: Fleet, site: str, bundles: Mapping[str, str], taken: set[i
         ports=chosen,
         write=tuple(kind for kind, digest in new.items() if old.get(kind) != digest),
         conflicts=() if running else tuple(_conflicts(fleet, site)),
+        exposed=tuple(exposed(fleet, site)),
         **_parts(new, old, state if running else None),
     )
 

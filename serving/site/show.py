@@ -40,6 +40,7 @@ def plan(console: Console, found: FleetPlan) -> None:
 def _lines(site: SitePlan) -> list[tuple[str, str, str]]:
     rows = (
         ("conflict", "red", site.conflicts),
+        ("exposed", "red", site.exposed),
         ("write", "cyan", site.write),
         ("start", "green", site.start),
         ("restart", "yellow", site.restart),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from test_router_config import accepted, resources
 
 from models.catalog_index import load_card
 from serving.fleet import CLASSES, Fleet, demo_fleet
+from serving.identity import ApiKey
 from serving.router.transition import Canary, Transition
 from serving.router.view import FleetView, LocalPorts, Pool
 from serving.site.derive import rooms_of
@@ -43,10 +45,21 @@ def _drained(view: FleetView) -> FleetView:
     return replace(view, transition=Transition(draining=True, closed=True))
 
 
+def _guarded(view: FleetView) -> FleetView:
+    keys = [
+        ApiKey(id=each, tenant="news", digest="5en6G6MezRroT3XKqkdPOmY/BfQ=", created=at, revoked=revoked)
+        for at in [datetime(2026, 1, 1, tzinfo=UTC)]
+        for each, revoked in (("aaaaaaaaaa", None), ("bbbbbbbbbb", at))
+    ]
+    ports = replace(view.ports, inside=9010)
+    return replace(view, keys=tuple(keys), ports=ports, identity="/home/fleets/guarded/studio/identity")
+
+
 SEEN: dict[str, Callable[[FleetView], FleetView]] = {
     "sparse-shares": _sparse,
     "canary": _canary,
     "drained": _drained,
+    "guarded": _guarded,
 }
 """What a scenario's front door has learnt while it runs, beyond what the fleet file says."""
 

