@@ -10,26 +10,21 @@ from __future__ import annotations
 
 import base64
 import json
-import ssl
 from collections.abc import Callable, Iterator, Sequence
 from importlib import resources
-from pathlib import Path
-
-import certifi
 
 from serving.fleet import (
     CREDENTIAL_HEADER,
     KEY_HEADER,
     ROLES_HEADER,
     TENANT_HEADER,
-    TOP_CLASS_HEADER,
     Access,
     Jwt,
     Role,
     Tenant,
 )
 from serving.identity import ApiKey
-from serving.router import protocol
+from serving.router import protocol, tokens
 from serving.router.view import FleetView
 from serving.router.xds import Json, extension, per_route
 
@@ -55,7 +50,7 @@ def filters(view: FleetView, keys: Callable[[str], Json]) -> list[Json]:
     return [
         _discovered("headend.api_key", f"{_HTTP}.lua.v3.Lua", keys("api-key")),
         _discovered("headend.key_check", _MATCHED, keys("key-check")),
-        *([_jwt(issuers), _token()] if issuers else []),
+        *(_tokens(issuers) if issuers else []),
         _roles(),
         *_limits(view.access),
     ]
@@ -86,12 +81,6 @@ def refusals(view: FleetView) -> Iterator[tuple[str, str, str | None]]:
         yield "reached_concurrency_limit", _TOO_MANY, "8"
 
 
-def clusters(view: FleetView) -> list[Json]:
-    """Where issuers' keys are fetched."""
-    issuers = view.access.jwt if view.access else []
-    return [_issuer_cluster(index, each) for index, each in enumerate(issuers) if each.is_remote]
-
-
 def _discovered(name: str, kind: str, source: Json) -> Json:
     return {
         "name": name,
@@ -111,13 +100,13 @@ def _lua(name: str, script: str, **constants: str) -> Json:
 
 def _script(access: Access, keys: Sequence[ApiKey]) -> Json:
     rows = [f'["{key.id}"]={{"{key.tenant}","{" ".join(key.roles)}","{key.highest_class}"}}' for key in keys]
-    tokens = " or a token of your issuer as `Authorization: Bearer …`" if access.jwt else ""
+    or_token = " or a token of your issuer as `Authorization: Bearer …`" if access.jwt else ""
     return _lua(
         "headend.api_key",
         "api_key",
         keys=f"{{{','.join(rows)}}}",
         tokens="true" if access.jwt else "false",
-        none=json.dumps(f"Who are you? {_HINT.format(tokens=tokens)}", ensure_ascii=False),
+        none=json.dumps(f"Who are you? {_HINT.format(tokens=or_token)}", ensure_ascii=False),
         wrong=json.dumps(_WRONG),
     )
 
@@ -158,80 +147,13 @@ def _header_input(name: str) -> Json:
     return extension("request-header", kind, header_name=name)
 
 
-def _jwt(issuers: Sequence[Jwt]) -> Json:
-    providers = {f"issuer-{index}": _provider(index, each) for index, each in enumerate(issuers)}
-    any_of = [{"provider_name": name} for name in providers]
-    requires = any_of[0] if len(any_of) == 1 else {"requires_any": {"requirements": any_of}}
-    check = extension(
-        "envoy.filters.http.jwt_authn",
-        f"{_HTTP}.jwt_authn.v3.JwtAuthentication",
-        providers=providers,
-        rules=[{"match": {"prefix": "/"}, "requires": requires}],
-    )
-    return _skip_if("headend.jwt", KEY_HEADER, True, check)
-
-
-def _provider(index: int, issuer: Jwt) -> Json:
-    claims = {
-        TENANT_HEADER: issuer.tenant,
-        ROLES_HEADER: issuer.roles,
-        TOP_CLASS_HEADER: issuer.highest_class,
-    }
-    if issuer.is_remote:
-        uri = {"uri": issuer.jwks, "cluster": f"issuer-{index}", "timeout": "5s"}
-        found: Json = {
-            "remote_jwks": {"http_uri": uri, "cache_duration": "600s", "async_fetch": {"fast_listener": True}}
-        }
-    else:
-        path = Path(issuer.jwks)
-        watched = {"watched_directory": {"path": str(path.parent)}}
-        found = {"local_jwks": {"filename": str(path), **watched}}
-    return {
-        "issuer": issuer.issuer,
-        "audiences": issuer.audiences,
-        "from_headers": [{"name": "authorization", "value_prefix": "Bearer "}],
-        "claim_to_headers": [{"header_name": name, "claim_name": claim} for name, claim in claims.items()],
-        # Checking a signature costs a tenth of a millisecond; a token is shown many times.
-        "jwt_cache_config": {"jwt_cache_size": 1000},
-        **found,
-    }
-
-
-def _issuer_cluster(index: int, issuer: Jwt) -> Json:
-    host, _, port = issuer.jwks.removeprefix("https://").partition("/")[0].partition(":")
-    address = {"socket_address": {"address": host, "port_value": int(port or 443)}}
-    name = f"issuer-{index}"
-    return {
-        "@type": "type.googleapis.com/envoy.config.cluster.v3.Cluster",
-        "name": name,
-        "type": "STRICT_DNS",
-        "connect_timeout": "5s",
-        "load_assignment": {
-            "cluster_name": name,
-            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}}]}],
-        },
-        "transport_socket": extension(
-            "envoy.transport_sockets.tls",
-            "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
-            sni=host,
-            common_tls_context={
-                "validation_context": {
-                    "trusted_ca": {"filename": _authorities()},
-                    "match_typed_subject_alt_names": [{"san_type": "DNS", "matcher": {"exact": host}}],
-                }
-            },
-        ),
-    }
-
-
-def _authorities() -> str:
-    """The file of public authorities that this machine trusts, else that of the package `certifi`."""
-    return ssl.get_default_verify_paths().cafile or certifi.where()
-
-
-def _token() -> Json:
+def _tokens(issuers: Sequence[Jwt]) -> list[Json]:
+    """What looks at tokens, and at what they allow; requests with a key have passed already."""
     script = _lua("envoy.filters.http.lua", "token", nameless=json.dumps(_NAMELESS))
-    return _skip_if("headend.token", KEY_HEADER, True, script)
+    return [
+        _skip_if("headend.jwt", KEY_HEADER, True, tokens.check(issuers)),
+        _skip_if("headend.token", KEY_HEADER, True, script),
+    ]
 
 
 def _roles() -> Json:

