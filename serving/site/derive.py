@@ -242,7 +242,7 @@ def _envoy(fleet: Fleet, directory: SiteDirectory, view: FleetView, ports: Mappi
             "front-door": view.local.front_door.port,
             "peer": view.local.peer.port,
         },
-        ready=f"{door}/readyz",
+        ready=door_probe(fleet, directory.site, closed=view.transition.closed),
         alive=f"{door}/healthz",
         fingerprint=digest(canonical_json([version("headend"), envoy.bootstrap(view, out)])),
     )
@@ -275,6 +275,12 @@ def _agent(
         grace_s=5,
         fingerprint=fingerprint,
     )
+
+
+def door_probe(fleet: Fleet, site: str, *, closed: bool) -> str:
+    """URL that says whether the front door is as it should be; one that is closed only has to live."""
+    door = f"http://{_reachable(fleet.sites[site].front_door)}"
+    return f"{door}/healthz" if closed else f"{door}/readyz"
 
 
 def _reachable(address: str) -> str:

@@ -85,6 +85,8 @@ class Actions:
         return drain.drain(directory, revision, self._rules.drain_s, self._tell)
 
     def _undrain(self, step: Step, revision: Revision) -> str:
+        if transition.read(self._directory(step).path).closed:
+            return "it stays drained, as an operator wants it"
         drain.undrain(self._directory(step), revision)
         return "it answers again"
 
