@@ -54,7 +54,14 @@ class Actions:
 
     def do(self, step: Step) -> str:
         """Do the step; says how it went. Raises `HeadendError` when it failed."""
-        return self._done[step.kind](step)
+        try:
+            return self._done[step.kind](step)
+        except trying.RefusedError:
+            raise
+        except HeadendError as error:
+            if step.kind in ("shadow", "share"):
+                trying.explain(self._directory(step), error)
+            raise
 
     def undo(self, step: Step) -> str:
         """Make it as it was before the step, whether that was done, half done or not begun."""

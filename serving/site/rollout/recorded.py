@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from models.bundle import Bundle
+from models.errors import HeadendError
 from models.recorded import Recorded
 from serving.site.rollout.judging import RECORDED_HEADER
 
@@ -24,20 +25,31 @@ def cases(bundles: Iterable[Bundle]) -> list[Recorded]:
 def replay(model: str, recorded: list[Recorded], judge_grpc: int, times: int) -> int:
     """Have the judge compare `recorded` in turn until it was asked `times` times; returns how often it was.
 
-    Raises `tritonclient.utils.InferenceServerException` when the judge itself does not answer.
+    Raises `HeadendError` when the judge itself does not answer.
     """
     # Here, because it brings gRPC along: half a second that other commands need not wait.
-    from tritonclient.grpc import InferenceServerClient
+    from tritonclient.utils import InferenceServerException
 
     if not recorded:
         return 0
+    try:
+        _ask(model, recorded, judge_grpc, times)
+    except InferenceServerException as error:
+        raise HeadendError(
+            f"The judge does not answer: {error}", hint="See: headend logs SITE judge"
+        ) from error
+    return times
+
+
+def _ask(model: str, recorded: list[Recorded], judge_grpc: int, times: int) -> None:
+    from tritonclient.grpc import InferenceServerClient
+
     with InferenceServerClient(f"127.0.0.1:{judge_grpc}") as client:
         for number in range(times):
             inputs = [
                 _input(name, value) for name, value in recorded[number % len(recorded)].case.inputs.items()
             ]
             client.infer(model, inputs, headers={RECORDED_HEADER: "1"}, client_timeout=_LIMIT_S)
-    return times
 
 
 def _input(name: str, value: Any) -> Any:

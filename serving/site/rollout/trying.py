@@ -44,9 +44,7 @@ def shadow(trial: Trial, rules: Rollout, tell: Progress, *, may_differ: bool) ->
         tell(f"{trial.directory.site}: {model}: {asked} recorded inputs asked of both versions")
         look()
     canary.give(trial, share=0.0, mirror=rules.mirror / 100, revision=trial.before)
-    found = _watch(
-        trial.directory, look, lambda now: all(each.mirrored >= rules.samples for each in now.values()), rules
-    )
+    found = _watch(look, lambda now: all(each.mirrored >= rules.samples for each in now.values()), rules)
     return "; ".join(_shadow_figures(model, each) for model, each in found.items())
 
 
@@ -73,7 +71,6 @@ def share(trial: Trial, rules: Rollout, percent: int, *, may_differ: bool) -> st
         return now
 
     found = _watch(
-        directory,
         look,
         lambda now: all(now[model, "new"].requests >= rules.samples for model in trial.models),
         rules,
@@ -120,26 +117,18 @@ def _compared(trial: Trial, rules: Rollout, may_differ: bool) -> dict[str, Compa
     return found
 
 
-def _watch(
-    directory: SiteDirectory, look: Callable[[], _T], enough: Callable[[_T], bool], rules: Rollout
-) -> _T:
+def _watch(look: Callable[[], _T], enough: Callable[[_T], bool], rules: Rollout) -> _T:
     """Look until there is enough to judge by, or the rules' patience ends."""
     deadline = time.monotonic() + rules.patience_s
     while True:
-        try:
-            now = look()
-        except RefusedError:
-            raise
-        except HeadendError as error:
-            _explain(directory, error)
-            raise
+        now = look()
         if enough(now) or time.monotonic() >= deadline:
             return now
         time.sleep(_LOOK_EVERY_S)
 
 
-def _explain(directory: SiteDirectory, error: HeadendError) -> None:
-    """What cannot be looked at may just have crashed; the supervisor knows in a moment."""
+def explain(directory: SiteDirectory, error: HeadendError) -> None:
+    """Raise `RefusedError` if what could not be asked has crashed; the supervisor knows in a moment."""
     deadline = time.monotonic() + _NEWS_S
     while time.monotonic() < deadline:
         if why := canary.crashed(directory):
