@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import httpx
 import typer
@@ -67,7 +68,7 @@ def explain(
     fleet = Fleet.load(file) if file else running_fleet()
     ports = _agents(fleet)
     site = door if door in ports else next(iter(ports))
-    answer = _get(site, ports[site], "/-/routes/explain", {"pool": pool, "door": door or site})
+    answer = json.loads(_get(site, ports[site], "/-/routes/explain", {"pool": pool, "door": door or site}))
     if as_json:
         print_json(answer)
         return
@@ -101,10 +102,10 @@ def _agents(fleet: Fleet) -> dict[str, int]:
 
 def _all(fleet: Fleet) -> Iterator[Routes]:
     for site, port in _agents(fleet).items():
-        yield Routes.model_validate(_get(site, port, "/-/routes", {}))
+        yield Routes.model_validate_json(_get(site, port, "/-/routes", {}))
 
 
-def _get(site: str, port: int, path: str, params: Mapping[str, str]) -> Any:
+def _get(site: str, port: int, path: str, params: Mapping[str, str]) -> bytes:
     try:
         response = httpx.get(
             f"http://127.0.0.1:{port}{path}", params=params, timeout=_TIMEOUT_S, trust_env=False
@@ -113,10 +114,10 @@ def _get(site: str, port: int, path: str, params: Mapping[str, str]) -> Any:
         raise HeadendError(
             f"The agent of site {site} does not answer: {error}", hint=f"See: headend logs {site} agent"
         ) from error
-    answer = response.json()
     if response.status_code == httpx.codes.NOT_FOUND:
-        raise UsageError(answer["error"], hint=answer["hint"])
-    return answer
+        refusal = response.json()
+        raise UsageError(refusal["error"], hint=refusal["hint"])
+    return response.content
 
 
 def _tables(doors: list[Routes]) -> Group:

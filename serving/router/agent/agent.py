@@ -30,7 +30,7 @@ from serving.router.telemetry.board import Board
 from serving.router.telemetry.exchange import PERIOD_S, Answerer, Exchange, Peer
 from serving.router.telemetry.meter import Meter
 from serving.router.telemetry.observed import Observed
-from serving.router.telemetry.summary import SiteSummary
+from serving.router.telemetry.summary import MOST_LINKS, SiteSummary
 from serving.router.view import SiteView
 
 _log = logging.getLogger("headend.agent")
@@ -113,7 +113,8 @@ class Agent:
 
     async def _publish(self) -> None:
         self._sequence += 1
-        links = {site: link for site, meter in self.exchange.links.items() if (link := meter.link())}
+        links = [(site, link) for site, meter in self.exchange.links.items() if (link := meter.link())]
+        nearest = sorted(links, key=lambda item: item[1].rtt_ms)[:MOST_LINKS]
         pools = self._meter.pools()
         if self._transition().draining:
             pools = {key: pool.model_copy(update={"ready": False}) for key, pool in pools.items()}
@@ -125,7 +126,7 @@ class Agent:
                 boot=self._boot,
                 sequence=self._sequence,
                 pools=pools,
-                links=links,
+                links=dict(nearest),
             )
         )
         self._came_round = time.monotonic()

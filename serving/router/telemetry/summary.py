@@ -19,6 +19,9 @@ MOST_BYTES = 256 << 10
 """Of one summary as JSON."""
 MOST_POOLS = 256
 MOST_SITES = 2048
+MOST_LINKS = 64
+"""In a larger fleet a site tells of its nearest ones: a thousand sites with a thousand links each would take an
+agent hundreds of megabytes."""
 MOST_BATCH_SIZES = 64
 
 Number = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
@@ -32,11 +35,18 @@ PoolKey = Annotated[str, StringConstraints(pattern=r"^(model|app)\.[a-z0-9][a-z0
 """`<kind>.<name>`."""
 
 
+_NOTHING: set[str] = set()
+
+
 class Wire(Strict):
     """Base of all that agents send each other."""
 
     # Strict in pydantic's sense as well: "1" is not 1, and true is not 1.0.
     model_config = ConfigDict(strict=True)
+
+    def model_post_init(self, context: object) -> None:
+        """Forget which fields were named: a set for each of 20,000 pools would weigh as much as they do."""
+        object.__setattr__(self, "__pydantic_fields_set__", _NOTHING)
 
 
 class BatchTime(Wire):
@@ -106,4 +116,4 @@ class SiteSummary(Wire):
     boot: Boot
     sequence: Sequence
     pools: Annotated[dict[PoolKey, PoolSummary], Field(max_length=MOST_POOLS)] = {}
-    links: Annotated[dict[Name, Link], Field(max_length=MOST_SITES)] = {}
+    links: Annotated[dict[Name, Link], Field(max_length=MOST_LINKS)] = {}
