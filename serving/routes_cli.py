@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Annotated
 
 import httpx
@@ -17,16 +16,10 @@ from rich.text import Text
 
 from models.console import out, print_json
 from models.errors import HeadendError, UsageError
+from serving.cli_options import AnyFleet, AsJson, known
 from serving.fleet import CLASSES, Fleet
 from serving.router.agent.routes_view import Routes, SiteSeen
 from serving.site.spec import SiteDirectory
-from serving.site.status import running_fleet
-
-AnyFleet = Annotated[
-    Path | None,
-    typer.Option("--fleet", "-f", help="The fleet's declaration; by default the fleet that runs here."),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Write JSON to standard output, for scripts.")]
 
 app = typer.Typer(help="Show how front doors share their load, and why.", no_args_is_help=False)
 
@@ -46,7 +39,7 @@ def show(
     """
     if context.invoked_subcommand is not None:
         return
-    fleet = Fleet.load(file) if file else running_fleet()
+    fleet = known(file)
     if as_json:
         print_json({routes.site: routes.model_dump(mode="json") for routes in _all(fleet)})
     elif watch:
@@ -65,7 +58,7 @@ def explain(
     as_json: AsJson = False,
 ) -> None:
     """Say in words why a front door's load of a pool is shared as it is."""
-    fleet = Fleet.load(file) if file else running_fleet()
+    fleet = known(file)
     ports = _agents(fleet)
     site = door if door in ports else next(iter(ports))
     answer = json.loads(_get(site, ports[site], "/-/routes/explain", {"pool": pool, "door": door or site}))

@@ -49,6 +49,31 @@ def test_status_tells_everything_of_a_ready_fleet(fleet):
     assert names["envoy"] == "envoy"
 
 
+def test_routes_show_how_load_is_shared_and_explain_it(fleet):
+    routes = until(lambda: _planned(fleet), "a plan of both sites that know each other", 60)
+    assert set(routes) == {"hub", "edge"}
+    for site, known in routes.items():
+        assert set(known["sites"]) == {"hub", "edge"}
+        for classes in known["shares"].values():
+            for row in classes.values():
+                assert sum(row.values()) == pytest.approx(1)
+        assert known["sites"][site]["pools"]["model.open-nsfw"]["ready"]
+        assert known["sites"][site]["pools"]["app.review"]["ready"]
+    words = headend("routes", "explain", "open-nsfw", "--from", "edge", "-f", fleet.file).stdout
+    assert "model.open-nsfw from edge" in words
+    assert "Pools: " in headend("routes", "explain", "nobody", "-f", fleet.file, code=2).stderr
+    table = headend("routes", "-f", fleet.file).stdout
+    assert "front door" in table
+    assert "as hub knows" in table
+
+
+def _planned(fleet):
+    routes = json.loads(headend("routes", "-f", fleet.file, "--json").stdout)
+    seen = [site for door in routes.values() for site in door["sites"].values()]
+    heard = all(site["heard"] and not site["stale"] for site in seen)
+    return routes if heard and all("model.open-nsfw" in door["shares"] for door in routes.values()) else None
+
+
 def test_the_whole_demo_stays_under_six_gibibytes(fleet):
     assert fleet.status()["memory"] < 6 << 30
 

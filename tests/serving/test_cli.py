@@ -82,6 +82,8 @@ def test_nothing_runs_says_so(headend):
     assert "not ready" in headend("status", code=1).stdout
     assert "Nothing of fleet demo" in headend("down").stdout
     assert json.loads(headend("down", "--json").stdout) == {"stopped": []}
+    for words in (("routes",), ("routes", "--json"), ("routes", "explain", "review")):
+        assert "No site of fleet demo runs here" in headend(*words, code=1).stderr
 
 
 def test_up_without_bundles_says_how_to_build_them(headend, tmp_path, ports):

@@ -23,6 +23,7 @@ from serving.router import transition
 from serving.router.agent.config import AgentConfig
 from serving.router.agent.identity import Identity
 from serving.router.agent.kept import pool_of
+from serving.router.agent.pace import paces, round_trips
 from serving.router.agent.planning import Planner
 from serving.router.agent.writer import Writer
 from serving.router.telemetry import door, triton
@@ -133,10 +134,17 @@ class Agent:
 
     async def _plan(self) -> None:
         """What is under way at this site is written in any case, be there a plan or not."""
-        view = replace(self.writer.view, transition=self._transition())
+        observed, last = self.observed(), self.writer.view
+        own = observed[last.local.name].summary
+        view = replace(
+            last,
+            transition=self._transition(),
+            pace=paces(own.pools if own else {}, last.pace),
+            rtt_ms=round_trips(observed, last.rtt_ms),
+        )
         begun = time.monotonic()
         try:
-            planned = await asyncio.to_thread(self.planner.next, self.observed())
+            planned = await asyncio.to_thread(self.planner.next, observed)
         except Exception:  # whatever it is, the last plan is better than no agent
             self.plan_failures += 1
             _log.exception("the plan failed, the last one stays")

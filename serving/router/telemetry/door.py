@@ -20,12 +20,12 @@ from serving.router.view import LOOPBACK, FleetView, Pool
 
 _POOL = r"(?P<kind>model|app)\.(?P<name>[a-z0-9-]+)"
 _CLASS = "|".join(CLASSES)
-_OFFERED = re.compile(rf"vhost\.front-door\.route\.{_POOL}\.(?P<class>{_CLASS})\.upstream_rq_(total|retry)")
+_OFFERED = re.compile(rf"vhost\.front-door\.route\.{_POOL}\.(?P<class>{_CLASS})\.upstream_rq_completed")
 _CARRIED = re.compile(rf"cluster\.{_POOL}\.(?:http|grpc|{_CLASS})\.upstream_(rq_total|cx_[rt]x_bytes_total)")
 _UPDATE = re.compile(r".*\.update_(success|failure|rejected)")
 _WANTED = "|".join(
     (
-        r"^vhost\.front-door\.route\..*\.upstream_rq_(total|retry)$",
+        r"^vhost\.front-door\.route\..*\.upstream_rq_completed$",
         r"^cluster\.(model|app)\..*\.(upstream_rq_total|upstream_cx_[rt]x_bytes_total)$",
         r"^cluster\.app\..*\.(rq_total|rq_error|rq_active|healthy|upstream_rq_5xx|upstream_rq_active)$",
         r"\.update_(success|failure|rejected)$",
@@ -90,9 +90,8 @@ def parse(statistics: bytes, view: FleetView) -> DoorReading:
 
 def _count(counters: defaultdict[Key, float], name: str, value: float) -> None:
     if match := _OFFERED.fullmatch(name):
-        pool, class_ = _pool(match), cast("Class", match["class"])
-        # Every attempt counts in `total`, and those after the first in `retry`.
-        counters[pool, "offered", class_] += value if match[4] == "total" else -value
+        # Once for each request, however often it was tried, and for those that were refused.
+        counters[_pool(match), "offered", cast("Class", match["class"])] += value
     elif match := _CARRIED.fullmatch(name):
         counters[_pool(match), _CARRIED_AS[match[3]]] += value
     elif match := _UPDATE.fullmatch(name):

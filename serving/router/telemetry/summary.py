@@ -20,8 +20,8 @@ MOST_BYTES = 256 << 10
 MOST_POOLS = 256
 MOST_SITES = 2048
 MOST_LINKS = 64
-"""In a larger fleet a site tells of its nearest ones: a thousand sites with a thousand links each would take an
-agent hundreds of megabytes."""
+"""In a larger fleet a site tells of its nearest ones: a thousand sites with a thousand links each would take
+an agent hundreds of megabytes."""
 MOST_BATCH_SIZES = 64
 
 Number = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]

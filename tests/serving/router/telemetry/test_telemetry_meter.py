@@ -137,10 +137,10 @@ def test_what_clients_bring_is_counted_by_class_and_a_retry_is_no_second_request
             envoy(
                 view,
                 **{
+                    f"{route}.echo.live.upstream_rq_completed": 100 + 10 * second,
                     f"{route}.echo.live.upstream_rq_total": 100 + 15 * second,
-                    f"{route}.echo.live.upstream_rq_retry": 5 * second,
-                    f"{route}.far.batch.upstream_rq_total": 2 * second,
-                    "vhost.peer.route.model.echo.live.upstream_rq_total": 1000 * second,
+                    f"{route}.far.batch.upstream_rq_completed": 2 * second,
+                    "vhost.peer.route.model.echo.live.upstream_rq_completed": 1000 * second,
                     "cluster.model.echo.http.upstream_rq_total": 10 * second,
                     "cluster.model.echo.grpc.upstream_rq_total": 10 * second,
                     "cluster.model.echo.grpc.upstream_cx_tx_bytes_total": 6000 * second,
