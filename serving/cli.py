@@ -14,7 +14,7 @@ import typer
 
 from models.console import err, out, print_json, run
 from models.errors import HeadendError, UsageError
-from serving import call, doctor, fleet_cli, keys_cli, rollout_cli, routes_cli
+from serving import call, dashboards_cli, doctor, fleet_cli, keys_cli, rollout_cli, routes_cli
 from serving.cli_options import AnyFleet, AsJson, FleetFile, OneSite, declared, known, sites_of
 from serving.fleet import Fleet
 from serving.site import lifecycle, logs, show, waiting
@@ -163,6 +163,7 @@ app.add_typer(call.app, name="call")
 app.add_typer(fleet_cli.app, name="fleet")
 app.add_typer(keys_cli.app, name="keys")
 app.add_typer(routes_cli.app, name="routes")
+app.add_typer(dashboards_cli.app, name="dashboards")
 app.command("doctor")(doctor.command)
 
 

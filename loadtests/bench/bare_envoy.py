@@ -49,14 +49,15 @@ def bare_envoy(triton_http: str, triton_grpc: str) -> Iterator[BareEnvoy]:
             ]
         )
         try:
-            _wait(process, f"http://{own['admin']}/ready")
+            wait(process, f"http://{own['admin']}/ready")
             yield BareEnvoy(own["http"], own["grpc"], process.pid)
         finally:
             process.terminate()
             process.wait(20)
 
 
-def _wait(process: subprocess.Popen[bytes], url: str, seconds: float = 30) -> None:
+def wait(process: subprocess.Popen[bytes], url: str, seconds: float = 30) -> None:
+    """Until `url` answers 200. Raises `HeadendError` when it does not, or the process ends."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and process.poll() is None:
         try:
@@ -65,21 +66,21 @@ def _wait(process: subprocess.Popen[bytes], url: str, seconds: float = 30) -> No
         except httpx.HTTPError:
             pass
         time.sleep(0.1)
-    raise HeadendError("the bare Envoy did not become ready")
+    raise HeadendError(f"{url} did not become ready")
 
 
 def _config(own: dict[str, str], upstream: dict[str, str]) -> dict[str, Any]:
     return {
-        "admin": {"address": _address(own["admin"])},
+        "admin": {"address": address_of(own["admin"])},
         "static_resources": {
-            "listeners": [_listener(name, own[name]) for name in upstream],
-            "clusters": [_cluster(name, address) for name, address in upstream.items()],
+            "listeners": [listener(name, own[name], forwarding(name)) for name in upstream],
+            "clusters": [cluster(name, address) for name, address in upstream.items()],
         },
     }
 
 
-def _listener(name: str, address: str) -> dict[str, Any]:
-    route = {"match": {"prefix": "/"}, "route": {"cluster": name}}
+def listener(name: str, address: str, route: dict[str, Any]) -> dict[str, Any]:
+    """Takes HTTP and gRPC at `host:port` and does with all of it what `route` says."""
     manager = {
         "@type": f"{_TYPES}.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": name,
@@ -92,15 +93,21 @@ def _listener(name: str, address: str) -> dict[str, Any]:
         ],
     }
     network = {"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}
-    return {"name": name, "address": _address(address), "filter_chains": [{"filters": [network]}]}
+    return {"name": name, "address": address_of(address), "filter_chains": [{"filters": [network]}]}
 
 
-def _cluster(name: str, address: str) -> dict[str, Any]:
+def forwarding(cluster: str) -> dict[str, Any]:
+    """The route that leads everything to `cluster`."""
+    return {"match": {"prefix": "/"}, "route": {"cluster": cluster}}
+
+
+def cluster(name: str, address: str) -> dict[str, Any]:
+    """One upstream; HTTP/2 if it is named `grpc`."""
     options = {
         "@type": f"{_TYPES}.upstreams.http.v3.HttpProtocolOptions",
         "explicit_http_config": {"http2_protocol_options" if name == "grpc" else "http_protocol_options": {}},
     }
-    endpoint = {"endpoint": {"address": _address(address)}}
+    endpoint = {"endpoint": {"address": address_of(address)}}
     return {
         "name": name,
         "type": "STATIC",
@@ -111,6 +118,7 @@ def _cluster(name: str, address: str) -> dict[str, Any]:
     }
 
 
-def _address(host_port: str) -> dict[str, Any]:
+def address_of(host_port: str) -> dict[str, Any]:
+    """Envoy's form of `host:port`."""
     host, _, port = host_port.rpartition(":")
     return {"socket_address": {"address": host, "port_value": int(port)}}

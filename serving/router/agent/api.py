@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -30,6 +30,7 @@ def application(agent: Agent) -> Starlette:
     """The ASGI application."""
     registry = CollectorRegistry()
     registry.register(AgentCollector(agent))
+    ProcessCollector(registry=registry)
 
     async def telemetry(request: Request) -> Response:
         begun = time.monotonic()

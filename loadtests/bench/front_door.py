@@ -1,0 +1,148 @@
+"""What the front door costs beside other proxies doing the same work: processor time, instructions, latency.
+
+A bare Envoy, HAProxy and a proxy in Python forward the same small inference request (HTTP/1.1) to the same
+upstream, one thread each, in turns of one run. The front door is derived from a fleet of two sites as
+`headend up` derives it: routes by model and class, limits, retries, health checks, access log.
+
+Processor time and instructions are of the proxy's process alone, by request, health checks included.
+"""
+
+from __future__ import annotations
+
+import http.client
+import shutil
+import statistics
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from loadtests.bench import compare, proxies, report
+from loadtests.bench.compare import Turn, Variant
+from loadtests.bench.machine import Watch
+from loadtests.bench.proxies import Proxy
+from loadtests.bench.usage import Meter
+
+BASE = "bare Envoy"
+BODY = b'{"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 4], "data": [0.5, 1.5, 2.5, 3.5]}]}'
+IN_FLIGHT = 4
+TRACED = 'tracing: {endpoint: "http://127.0.0.1:9", sampling: 0.01},'
+"""Nothing listens there: what is left is what the front door itself does for spans."""
+
+
+def run(out: Path, *, rounds: int = 9, requests: int = 4000) -> None:
+    """Measure and publish `front-door.json` in `out`. Raises `BusyMachineError` on a busy machine."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="headend-bench-")))
+        upstream = stack.enter_context(proxies.upstream(folder))
+        running = {
+            BASE: stack.enter_context(proxies.bare(upstream, folder)),
+            "front door": stack.enter_context(proxies.front_door(upstream, folder)),
+            "front door, 1% traced": stack.enter_context(
+                proxies.front_door(upstream, folder, declared=TRACED)
+            ),
+            "Python (aiohttp)": stack.enter_context(proxies.python(upstream)),
+        }
+        if shutil.which("haproxy"):
+            running["HAProxy"] = stack.enter_context(proxies.haproxy(upstream, folder))
+        else:
+            report.console.print("HAProxy is left out: it is not installed (apt-get install haproxy).")
+        _measure(running, out, rounds, requests)
+
+
+def _measure(running: dict[str, Proxy], out: Path, rounds: int, requests: int) -> None:
+    own = [proxy.pid for proxy in running.values()]
+    watch = Watch.start(own)
+    found = compare.run(
+        {name: partial(_client, proxy.address) for name, proxy in running.items()},
+        in_flight=IN_FLIGHT,
+        rounds=rounds,
+        requests=requests,
+        own=own,
+        meters={name: Meter(proxy.pid) for name, proxy in running.items()},
+    )
+    conditions = watch.stop()
+    base = next(variant for variant in found if variant.name == BASE)
+    report.console.print(_table(found, base))
+    figures = {variant.name: _figures(variant, base) for variant in found}
+    report.publish(
+        "front-door",
+        out,
+        conditions,
+        {"rounds": rounds, "requests_per_turn": requests, "in_flight": IN_FLIGHT, "proxies": figures},
+    )
+
+
+def _client(address: str) -> compare.Call:
+    connection = http.client.HTTPConnection(address, timeout=10)
+
+    def call() -> None:
+        connection.request("POST", proxies.PATH, BODY, {"content-type": "application/json"})
+        answer = connection.getresponse()
+        body = answer.read()
+        if answer.status != 200:
+            raise RuntimeError(f"{address} answered {answer.status}: {body[:200]!r}")
+
+    return call
+
+
+def _cpu_us(turn: Turn) -> float | None:
+    return 1e6 * turn.usage.cpu_s / len(turn.latencies) if turn.usage else None
+
+
+def _instructions(turn: Turn) -> float | None:
+    usage = turn.usage
+    return usage.instructions / len(turn.latencies) if usage and usage.instructions else None
+
+
+def _percentile(share: float) -> Callable[[Turn], float]:
+    return lambda turn: 1e3 * sorted(turn.latencies)[int(share * len(turn.latencies))]
+
+
+_FIGURES: dict[str, Callable[[Turn], float | None]] = {
+    "cpu_us": _cpu_us,
+    "instructions": _instructions,
+    "p50_ms": _percentile(0.5),
+    "p99_ms": _percentile(0.99),
+}
+
+
+def _figures(variant: Variant, base: Variant) -> dict[str, Any]:
+    """By figure: the median of its turns, and over the base's in the same round: median, least, most."""
+    return {
+        name: {"median": value, "over bare Envoy": _over(variant, base, figure)}
+        for name, figure in _FIGURES.items()
+        if (value := _median(variant, figure)) is not None
+    }
+
+
+def _median(variant: Variant, figure: Callable[[Turn], float | None]) -> float | None:
+    values = [value for turn in variant.turns if (value := figure(turn)) is not None]
+    return statistics.median(values) if values else None
+
+
+def _over(variant: Variant, base: Variant, figure: Callable[[Turn], float | None]) -> tuple[float, ...]:
+    return variant.ratio(base, lambda turn: figure(turn) or float("nan"))
+
+
+def _table(found: list[Variant], base: Variant) -> Table:
+    table = Table(title=f"{IN_FLIGHT} in flight, one thread a proxy", title_justify="left")
+    for heading in ("proxy", "CPU µs/request", "instructions", "p50 ms", "p99 ms"):
+        table.add_column(heading, justify="left" if heading == "proxy" else "right")
+    for variant in found:
+        table.add_row(variant.name, *_cells(variant, base))
+    return table
+
+
+def _cells(variant: Variant, base: Variant) -> Iterator[str]:
+    for figure in _FIGURES.values():
+        value = _median(variant, figure)
+        if value is None:
+            yield "not counted"
+        else:
+            median, low, high = _over(variant, base, figure)
+            yield f"{value:,.3g} = {median:.2f} ({low:.2f}-{high:.2f})"
