@@ -37,44 +37,48 @@ TRACED = 'tracing: {endpoint: "http://127.0.0.1:9", sampling: 0.01},'
 def run(out: Path, *, rounds: int = 9, requests: int = 4000) -> None:
     """Measure and publish `front-door.json` in `out`. Raises `BusyMachineError` on a busy machine."""
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="headend-bench-")))
-        upstream = stack.enter_context(proxies.upstream(folder))
-        running = {
-            BASE: stack.enter_context(proxies.bare(upstream, folder)),
-            "front door": stack.enter_context(proxies.front_door(upstream, folder)),
-            "front door, 1% traced": stack.enter_context(
-                proxies.front_door(upstream, folder, declared=TRACED)
-            ),
-            "Python (aiohttp)": stack.enter_context(proxies.python(upstream)),
-        }
-        if shutil.which("haproxy"):
-            running["HAProxy"] = stack.enter_context(proxies.haproxy(upstream, folder))
-        else:
-            report.console.print("HAProxy is left out: it is not installed (apt-get install haproxy).")
-        _measure(running, out, rounds, requests)
+        upstream, running = start(stack)
+        watch = Watch.start([upstream.pid, *(proxy.pid for proxy in running.values())])
+        figures = measure(running, rounds, requests)
+        report.publish("front-door", out, watch.stop(), figures)
 
 
-def _measure(running: dict[str, Proxy], out: Path, rounds: int, requests: int) -> None:
-    own = [proxy.pid for proxy in running.values()]
-    watch = Watch.start(own)
+def start(stack: ExitStack) -> tuple[Proxy, dict[str, Proxy]]:
+    """The upstream, and every proxy by name, ended with `stack`; HAProxy where it is installed."""
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="headend-bench-")))
+    behind = stack.enter_context(proxies.upstream(folder))
+    upstream = behind.address
+    running = {
+        BASE: stack.enter_context(proxies.bare(upstream, folder)),
+        "front door": stack.enter_context(proxies.front_door(upstream, folder)),
+        "front door, 1% traced": stack.enter_context(proxies.front_door(upstream, folder, declared=TRACED)),
+        "Python (aiohttp)": stack.enter_context(proxies.python(upstream)),
+    }
+    if shutil.which("haproxy"):
+        running["HAProxy"] = stack.enter_context(proxies.haproxy(upstream, folder))
+    else:
+        report.console.print("HAProxy is left out: it is not installed (apt-get install haproxy).")
+    return behind, running
+
+
+def measure(running: dict[str, Proxy], rounds: int, requests: int) -> dict[str, Any]:
+    """Give all of them their turns, print a table, and return the figures."""
     found = compare.run(
         {name: partial(_client, proxy.address) for name, proxy in running.items()},
         in_flight=IN_FLIGHT,
         rounds=rounds,
         requests=requests,
-        own=own,
+        own=[proxy.pid for proxy in running.values()],
         meters={name: Meter(proxy.pid) for name, proxy in running.items()},
     )
-    conditions = watch.stop()
     base = next(variant for variant in found if variant.name == BASE)
     report.console.print(_table(found, base))
-    figures = {variant.name: _figures(variant, base) for variant in found}
-    report.publish(
-        "front-door",
-        out,
-        conditions,
-        {"rounds": rounds, "requests_per_turn": requests, "in_flight": IN_FLIGHT, "proxies": figures},
-    )
+    return {
+        "rounds": rounds,
+        "requests_per_turn": requests,
+        "in_flight": IN_FLIGHT,
+        "proxies": {variant.name: _figures(variant, base) for variant in found},
+    }
 
 
 def _client(address: str) -> compare.Call:

@@ -42,8 +42,8 @@ class Proxy:
 
 
 @contextmanager
-def upstream(folder: Path) -> Iterator[str]:
-    """Answers every request with one small tensor, for the length of the block; yields `host:port`."""
+def upstream(folder: Path) -> Iterator[Proxy]:
+    """What all of them lead to: answers every request with one small tensor."""
     route = {
         "match": {"prefix": "/"},
         "direct_response": {"status": 200, "body": {"inline_string": json.dumps(_ANSWER)}},
@@ -55,8 +55,8 @@ def upstream(folder: Path) -> Iterator[str]:
     }
     path = folder / "upstream.json"
     path.write_text(json.dumps(config), "utf-8")
-    with _running(_envoy(path), f"http://{address}/"):
-        yield address
+    with _running(_envoy(path), f"http://{address}/") as pid:
+        yield Proxy(address, pid)
 
 
 @contextmanager
