@@ -30,8 +30,6 @@ from loadtests.bench.usage import Meter
 BASE = "bare Envoy"
 BODY = b'{"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 4], "data": [0.5, 1.5, 2.5, 3.5]}]}'
 IN_FLIGHT = 4
-TRACED = 'tracing: {endpoint: "http://127.0.0.1:9", sampling: 0.01},'
-"""Nothing listens there: what is left is what the front door itself does for spans."""
 
 
 def run(out: Path, *, rounds: int = 9, requests: int = 4000) -> None:
@@ -48,10 +46,12 @@ def start(stack: ExitStack) -> tuple[Proxy, dict[str, Proxy]]:
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="headend-bench-")))
     behind = stack.enter_context(proxies.upstream(folder))
     upstream = behind.address
+    # The upstream takes spans as it takes all else.
+    traced = f'tracing: {{endpoint: "http://{upstream}", sampling: 0.01}},'
     running = {
         BASE: stack.enter_context(proxies.bare(upstream, folder)),
         "front door": stack.enter_context(proxies.front_door(upstream, folder)),
-        "front door, 1% traced": stack.enter_context(proxies.front_door(upstream, folder, declared=TRACED)),
+        "front door, 1% traced": stack.enter_context(proxies.front_door(upstream, folder, declared=traced)),
         "Python (aiohttp)": stack.enter_context(proxies.python(upstream)),
     }
     if shutil.which("haproxy"):
