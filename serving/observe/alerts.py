@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from serving.observe.panel import PROBED
+
 Json = dict[str, Any]
 
 _LIVE = 'envoy_virtual_host="front-door", class="live"'
@@ -42,8 +44,8 @@ ALERTS = (
     ),
     Alert(
         "HeadendPoolHasNoPlace",
-        "min by (fleet, pool) (sum by (fleet, site, pool) (envoy_cluster_membership_healthy) "
-        '/ (sum by (fleet, site, pool) (envoy_cluster_membership_total{pool!=""}) > 0)) == 0',
+        "min by (fleet, pool) (sum by (fleet, site, pool) (envoy_cluster_membership_healthy{"
+        f'pool!="", {PROBED}}})) == 0',
         "30s",
         "page",
         "A front door knows no place that can answer {{ $labels.pool }}.",

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 WINDOW = "[$__rate_interval]"
 AT = 'site=~"$site"'
 OF = f'{AT}, pool=~"$pool"'
+PROBED = 'way!~".*[.]local"'
+"""Clusters whose members are asked whether they are ready."""
 LISTENER = 'envoy_http_conn_manager_prefix="front-door"'
 CLASS = 'class=~"$class"'
 DOOR = f'{OF}, {CLASS}, envoy_virtual_host="front-door"'

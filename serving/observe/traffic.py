@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from serving.observe.panel import AT, DOOR, OF, Panel, Row, mean_ms, quantile, rate
+from serving.observe.panel import AT, DOOR, OF, PROBED, Panel, Row, mean_ms, quantile, rate
 
 OVERVIEW = Row(
     "Is the fleet answering?",
@@ -39,8 +39,9 @@ OVERVIEW = Row(
             "0: nobody answers this pool.",
             (
                 (
-                    f"min by (pool) (sum by (site, pool) (envoy_cluster_membership_healthy{{{OF}}}) / "
-                    f"sum by (site, pool) (envoy_cluster_membership_total{{{OF}}}))",
+                    "min by (pool) ("
+                    f"sum by (site, pool) (envoy_cluster_membership_healthy{{{OF}, {PROBED}}}) / "
+                    f"sum by (site, pool) (envoy_cluster_membership_total{{{OF}, {PROBED}}}))",
                     "{{pool}}",
                 ),
             ),
@@ -101,7 +102,7 @@ POOLS = Row(
             "goes first.",
             (
                 (
-                    rate("envoy_cluster_upstream_rq_total", f'{AT}, reason!=""', "site", "reason"),
+                    rate("envoy_cluster_upstream_rq_pending_overflow", f'{AT}, reason!=""', "site", "reason"),
                     "{{site}} {{reason}}",
                 ),
             ),
