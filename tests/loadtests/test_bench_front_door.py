@@ -42,14 +42,14 @@ def test_a_meter_sees_what_one_process_computes() -> None:
 def test_every_proxy_gives_the_upstreams_answer_and_is_measured() -> None:
     with ExitStack() as stack:
         _, running = front_door.start(stack)
-        answers = {name: ask(proxy.address) for name, proxy in running.items()}
+        answers = {name: ask(proxy) for name, proxy in running.items()}
         figures = front_door.measure(running, rounds=1, requests=40)["proxies"]
     assert len(set(answers.values())) == 1
     assert set(figures) == set(running) >= {"bare Envoy", "front door", "Python (aiohttp)"}
     assert all(each["cpu_us"]["median"] > 0 for each in figures.values())
 
 
-def ask(address: str) -> bytes:
-    connection = http.client.HTTPConnection(address, timeout=10)
-    connection.request("POST", proxies.PATH, front_door.BODY, {"content-type": "application/json"})
+def ask(proxy: proxies.Proxy) -> bytes:
+    connection = http.client.HTTPConnection(proxy.address, timeout=10)
+    connection.request("POST", proxies.PATH, front_door.BODY, dict(proxy.headers))
     return connection.getresponse().read()

@@ -13,9 +13,10 @@ import numpy as np
 import uvicorn
 from fastapi import Depends
 
-from serving.apps.application import hop, models, new_app
+from serving.apps.application import models, new_app, onward
 from serving.apps.config import AppsConfig
 from serving.apps.models_client import ModelsClient
+from serving.apps.onward import Onward
 
 config = AppsConfig.load(Path(sys.argv[1]))
 app = new_app("review", config)
@@ -23,9 +24,9 @@ app = new_app("review", config)
 
 @app.post("/v1/moderations")
 async def review(
-    models: Annotated[ModelsClient, Depends(models)], hop: Annotated[str | None, Depends(hop)]
+    models: Annotated[ModelsClient, Depends(models)], onward: Annotated[Onward, Depends(onward)]
 ) -> list[float]:
-    answer = await models.infer("echo", {"x": np.arange(3, dtype=np.float32)}, hop=hop)
+    answer = await models.infer("echo", {"x": np.arange(3, dtype=np.float32)}, onward=onward)
     return [float(each) for each in answer["y"]]
 
 
