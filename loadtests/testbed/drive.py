@@ -17,7 +17,8 @@ from loadtests.results import Result
 from loadtests.testbed import faults, figures
 from loadtests.testbed.bed import Tell, Testbed
 from loadtests.testbed.figures import Cost, Figures
-from loadtests.testbed.load import campaign, stretches
+from loadtests.testbed.load import campaign, seconds, stretches, turns
+from loadtests.testbed.policies import Switch
 from loadtests.testbed.scenario import Cell, Fault, Scenario
 from models.errors import HeadendError
 
@@ -43,18 +44,14 @@ def run(bed: Testbed, cells: Sequence[Cell], folder: Path, tell: Tell) -> list[O
     """Run the cells one after the other; each leaves the folder of its campaign's run in `folder`."""
     outcomes = []
     for number, cell in enumerate(cells, 1):
-        tell(f"cell {number} of {len(cells)}: {cell.name}, {_seconds(cell):.0f} s")
+        tell(f"cell {number} of {len(cells)}: {cell.name}, {seconds(cell):.0f} s")
         outcomes.append(_run(bed, cell, folder / cell.name))
         time.sleep(CALM_S)
     return outcomes
 
 
-def _seconds(cell: Cell) -> float:
-    return cell.seconds * len(stretches(cell))
-
-
 def _run(bed: Testbed, cell: Cell, folder: Path) -> Outcome:
-    with _Clock(sorted(_breaks(bed, cell))) as clock:
+    with Switch(bed) as switch, _Clock(_timeline(bed, cell, switch)) as clock:
         result = run_campaign(
             campaign(bed.scenario, cell), Targets(bed.doors), folder, view=False, on_begin=clock.start
         )
@@ -80,6 +77,21 @@ class _Moment:
     act: Callable[[], None] = field(compare=False)
     ends: bool = field(default=False, compare=False)
     """It ends a fault: done in any case."""
+
+
+def _timeline(bed: Testbed, cell: Cell, switch: Switch) -> list[_Moment]:
+    return sorted([*_switches(bed, cell, switch), *_breaks(bed, cell)])
+
+
+def _switches(bed: Testbed, cell: Cell, switch: Switch) -> Iterator[_Moment]:
+    """A policy for every stretch; where the ingress moves, each is told."""
+    weights = turns(bed.scenario, cell)
+    for stretch in stretches(cell):
+        if stretch.policy is None:
+            continue
+        for number, ingress in enumerate(weights):
+            at = stretch.begin + number * cell.seconds / len(weights)
+            yield _Moment(at, partial(switch.to, stretch.policy, cell, ingress))
 
 
 def _breaks(bed: Testbed, cell: Cell) -> Iterator[_Moment]:

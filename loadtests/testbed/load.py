@@ -13,8 +13,6 @@ from loadtests.campaign import Campaign
 from loadtests.testbed.scenario import Cell, Policy, Scenario, Stream
 
 TRACE = "azure-llm-2023-conv"
-TIMEOUT_S = 15.0
-"""When a client gives up: longer than any objective, so that what hangs is seen."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,7 @@ def stretches(cell: Cell) -> list[Stretch]:
         for turn in range(cell.rounds)
         for number in range(len(policies))
     ]
-    return [Stretch(policy, number * cell.seconds) for number, policy in enumerate(turns)]
+    return [Stretch(policy, number * (cell.seconds + cell.calm_s)) for number, policy in enumerate(turns)]
 
 
 def campaign(scenario: Scenario, cell: Cell) -> Campaign:
@@ -49,7 +47,7 @@ def campaign(scenario: Scenario, cell: Cell) -> Campaign:
         {
             "campaign": f"{scenario.scenario}-{cell.name}",
             "title": scenario.title,
-            "seconds": cell.seconds * len(stretches(cell)),
+            "seconds": seconds(cell),
             "workload": [
                 {
                     "name": work_name(stream),
@@ -57,7 +55,7 @@ def campaign(scenario: Scenario, cell: Cell) -> Campaign:
                     "client": stream.client,
                     "input": "recorded",
                     "class": stream.class_,
-                    "timeout_s": TIMEOUT_S,
+                    "timeout_s": stream.timeout_s,
                 }
                 for stream in scenario.traffic
             ],
@@ -67,6 +65,11 @@ def campaign(scenario: Scenario, cell: Cell) -> Campaign:
             },
         }
     )
+
+
+def seconds(cell: Cell) -> float:
+    """How long the cell takes."""
+    return (cell.seconds + cell.calm_s) * len(stretches(cell))
 
 
 def work_name(stream: Stream) -> str:
@@ -99,8 +102,8 @@ def turns(scenario: Scenario, cell: Cell) -> list[Mapping[str, float]]:
     return [dict(zip(sites, values[-turn:] + values[:-turn], strict=True)) for turn in range(len(sites))]
 
 
-def _shape(cell: Cell, rate: float, seconds: float) -> dict[str, Any]:
+def _shape(cell: Cell, rate: float, width: float) -> dict[str, Any]:
     if cell.arrivals == "poisson":
         return {"kind": "poisson", "rate": rate}
-    recorded = int(np.searchsorted(traces.trace(TRACE), seconds))
-    return {"kind": "trace", "trace": TRACE, "rate_scale": rate * seconds / recorded}
+    recorded = int(np.searchsorted(traces.trace(TRACE), width))
+    return {"kind": "trace", "trace": TRACE, "rate_scale": rate * width / recorded}

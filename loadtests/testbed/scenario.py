@@ -96,6 +96,9 @@ class Stream(Strict):
     p99_ms: Positive
     """The objective."""
     client: Literal["http", "triton-grpc"] = "http"
+    """Over gRPC a client that gives up takes its request along; over HTTP Triton answers it to nobody."""
+    timeout_s: Positive = 15.0
+    """When the client gives up; in figures a request that failed took so long."""
 
 
 class Cell(Strict):
@@ -113,6 +116,8 @@ class Cell(Strict):
     arrivals: Literal["poisson", "trace"] = "poisson"
     seconds: Positive
     """How long one stretch is."""
+    calm_s: NotNegative = 0.0
+    """After each stretch nothing arrives for so long: what one policy has piled up is not the next one's."""
     rounds: int = Field(default=1, ge=1)
     """How often each policy has its turn."""
     policies: list[Policy] = []

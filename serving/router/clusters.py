@@ -17,7 +17,7 @@ from typing import Literal
 
 from serving.fleet import CLASSES, DEFAULT_CLASS, Class
 from serving.router import canary, tls
-from serving.router.health import health_check, outlier_detection
+from serving.router.health import PEER_KEEPALIVE, SERVER_KEEPALIVE, health_check, outlier_detection
 from serving.router.shares import ALTERNATIVES, away
 from serving.router.view import LOOPBACK, SERVER, Address, FleetView, Pool, SiteView
 from serving.router.xds import Json, socket_address
@@ -157,11 +157,11 @@ def _home(view: FleetView, pool: Pool, protocol: Protocol, source: Json) -> Json
 
 def _away(view: FleetView, pool: Pool, class_: Class, source: Json) -> Json:
     found = source if _has_choice(view, pool) else None
-    cluster = _cluster(view, away_cluster(pool, class_), "grpc")
-    return {**cluster, **_chosen_by_health(pool, _elsewhere(view, pool, class_), found)}
+    cluster = _cluster(view, away_cluster(pool, class_), "grpc", PEER_KEEPALIVE)
+    return {**cluster, **_chosen_by_health(pool, _elsewhere(view, pool, class_), found, peers=True)}
 
 
-def _chosen_by_health(pool: Pool, assignment: Json, source: Json | None) -> Json:
+def _chosen_by_health(pool: Pool, assignment: Json, source: Json | None, *, peers: bool = False) -> Json:
     """Endpoints by locality, probed; they are read from `source` where a plan or a roll-out changes them.
 
     Only there: each file that Envoy watches takes one of the user's inotify instances, of which Linux has 128
@@ -179,7 +179,7 @@ def _chosen_by_health(pool: Pool, assignment: Json, source: Json | None) -> Json
             # Never send to a host known to be down because many are: the other site is the last resort.
             "healthy_panic_threshold": {"value": 0},
         },
-        **health_check(pool),
+        **health_check(pool, peers=peers),
         **outlier_detection(),
     }
 
@@ -231,7 +231,7 @@ def _static(name: str, endpoint: Json) -> Json:
     }
 
 
-def _cluster(view: FleetView, name: str, protocol: Protocol) -> Json:
+def _cluster(view: FleetView, name: str, protocol: Protocol, keepalive: Json = SERVER_KEEPALIVE) -> Json:
     wide = view.limits.concurrency
     return {
         "@type": "type.googleapis.com/envoy.config.cluster.v3.Cluster",
@@ -256,11 +256,7 @@ def _cluster(view: FleetView, name: str, protocol: Protocol) -> Json:
                 "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
                 **tls.connection_life(view),
                 "explicit_http_config": (
-                    {
-                        "http2_protocol_options": {
-                            "connection_keepalive": {"interval": "30s", "timeout": "10s"}
-                        }
-                    }
+                    {"http2_protocol_options": {"connection_keepalive": keepalive}}
                     if protocol == "grpc"
                     else {"http_protocol_options": {}}
                 ),

@@ -11,6 +11,15 @@ UNUSED_INTERVAL = "10s"
 """Between probes of healthy endpoints in a cluster that no request has gone to yet: most of a large fleet."""
 HEALTH_TIMEOUT = "5s"
 """Long, because a busy machine answers late, and late is not dead."""
+PEER_INTERVAL, PEER_TIMEOUT = "1s", "2s"
+"""Of other sites: one that has fallen silent is left out within 6 s. One that is too busy to say that it is
+ready should get nothing from others either, while nobody else may be there to do a site's own work."""
+SERVER_KEEPALIVE = {"interval": "30s", "timeout": "10s"}
+"""HTTP/2 pings to the site's own servers; gRPC's library closes connections that ping more often."""
+PEER_KEEPALIVE = {"interval": "1s", "timeout": "3s"}
+"""HTTP/2 pings between sites. Of one that has fallen silent (its link is a black hole, its Envoy hangs) the
+connections are reset within about 4 s, and what was under way there is asked of another. A site that is busy
+answers: pings are the business of Envoy's threads, whatever the models do."""
 
 
 def readiness_path(pool: Pool) -> str:
@@ -25,11 +34,11 @@ def readiness_path(pool: Pool) -> str:
             return "/v2/health/live"
 
 
-def health_check(pool: Pool) -> Json:
-    """A cluster's settings for probing."""
+def health_check(pool: Pool, *, peers: bool = False) -> Json:
+    """A cluster's settings for probing; `peers`: all its endpoints are other sites."""
     probe = {
-        "timeout": HEALTH_TIMEOUT,
-        "interval": HEALTH_INTERVAL,
+        "timeout": PEER_TIMEOUT if peers else HEALTH_TIMEOUT,
+        "interval": PEER_INTERVAL if peers else HEALTH_INTERVAL,
         "interval_jitter_percent": 20,
         # Without it, what nobody has used yet is probed once a minute, and is not known to have come up.
         "no_traffic_interval": HEALTH_INTERVAL,

@@ -43,6 +43,13 @@ def write(site: Path, rows: Rows) -> None:
     write_atomic(_path(site), _Kept(shares=kept).model_dump_json(indent=1).encode())
 
 
+def hold_file(site: Path) -> Path:
+    """While this file is there, the site's agent measures and plans on, but writes no shares: whoever
+    put it there has written others.
+    """
+    return site / "agent" / "hold"
+
+
 def pool_of(key: PoolKey) -> Pool:
     """The pool that a summary names `key`."""
     kinds: dict[str, Kind] = {"model": "model", "app": "app"}

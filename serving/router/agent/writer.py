@@ -35,6 +35,9 @@ class Writer:
 
         The first time in any case: what lies there may be from before a change of the fleet.
         """
+        if kept.hold_file(self._directory).exists():
+            self._has_written = False
+            return
         if self._has_written and view == self.view:
             return
         kept.write(self._directory, view.plan)

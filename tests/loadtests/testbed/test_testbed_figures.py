@@ -93,3 +93,11 @@ def test_policies_are_told_apart_by_when_requests_were_meant_to_start():
     # The first two of ten seconds are not counted.
     assert (found["static"].requests, found["static"].goodput, found["waterfall"].goodput) == (80, 1, 0)
     assert found["static"].good_per_s == pytest.approx(10)
+
+
+def test_what_failed_counts_with_its_clients_time_limit():
+    requests = [*steady(0, 10), *[request(5, outcome="refused") for _ in range(80)], *steady(10, 20)]
+    found = {row.policy: row for row in by_policy(SCENARIO, SCENARIO.cell("two"), requests)}
+    assert found["static"].failed == 80
+    assert found["static"].mean_ms == pytest.approx((80 * 100 + 80 * 15_000) / 160)
+    assert found["static"].goodput == pytest.approx(0.5)

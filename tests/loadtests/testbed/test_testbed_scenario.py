@@ -46,7 +46,7 @@ def test_what_is_shipped_is_valid_and_makes_campaigns(name):
     assert found.scenario == name
     assert found.short
     for cell in found.cells:
-        assert campaign(found, cell).seconds == cell.seconds * len(stretches(cell))
+        assert campaign(found, cell).seconds == (cell.seconds + cell.calm_s) * len(stretches(cell))
 
 
 def test_capacity_is_what_batches_copies_and_speed_allow():
