@@ -322,7 +322,9 @@ def stream(sites: Sites, site: str) -> Iterator[Callable[[], None]]:
 
 
 def answered_by(sites: Sites, door: str) -> str:
-    return httpx.get(f"http://{sites.door(door)}/v2/models/{NAME}/ready").headers["x-headend-site"]
+    tensor = {"name": "x", "shape": [1, 64], "datatype": "FP32", "data": [1.0] * 64}
+    url = f"http://{sites.door(door)}/v2/models/{NAME}/infer"
+    return httpx.post(url, json={"inputs": [tensor]}, timeout=20).headers["x-headend-site"]
 
 
 def test_a_stream_outlives_the_drain_of_its_site(sites: Sites) -> None:
