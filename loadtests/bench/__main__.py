@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -10,7 +10,18 @@ from typing import Annotated
 
 import typer
 
-from loadtests.bench import front_door, recognizer, report, simulator, small_model, speech, startup, subtitles
+from loadtests.bench import (
+    balance,
+    front_door,
+    plan_scale,
+    recognizer,
+    report,
+    simulator,
+    small_model,
+    speech,
+    startup,
+    subtitles,
+)
 from loadtests.bench.fleet import one_site
 from models import sources
 from models.catalog_index import load_card
@@ -31,6 +42,16 @@ class Benchmark(StrEnum):
     RECOGNIZER = "recognizer"
     SIMULATOR = "simulator"
     FRONT_DOOR = "front-door"
+    BALANCE = "balance"
+    PLAN_SCALE = "plan-scale"
+
+
+ALONE: dict[Benchmark, Callable[[Path], object]] = {
+    Benchmark.SIMULATOR: simulator.run,
+    Benchmark.FRONT_DOOR: front_door.run,
+    Benchmark.BALANCE: balance.run,
+    Benchmark.PLAN_SCALE: plan_scale.run,
+}
 
 
 def main(
@@ -67,10 +88,9 @@ def main(
     if Benchmark.RECOGNIZER in chosen:
         with benchmark(Benchmark.RECOGNIZER):
             recognizer.run(open_store().fetch(card.name), sources.fetch(card), clips, out)
-    alone = {Benchmark.SIMULATOR: simulator.run, Benchmark.FRONT_DOOR: front_door.run}
-    for name in [name for name in alone if name in chosen]:
+    for name in filter(chosen.__contains__, ALONE):
         with benchmark(name):
-            alone[name](out)
+            ALONE[name](out)
     if refused:
         raise HeadendError(
             f"not published: {', '.join(refused)}", hint="Run them again when the machine is quiet."

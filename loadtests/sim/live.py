@@ -1,4 +1,4 @@
-"""The live routers' way: shares from the code that writes Envoy's weights, and what Envoy makes of them."""
+"""The live routers' way: shares and thresholds from the code that tells Envoy, and what it makes of them."""
 
 from __future__ import annotations
 
@@ -9,12 +9,17 @@ from loadtests.sim.view import View
 from serving.fleet import Class
 from serving.router.admission import rooms
 from serving.router.shares import shares
+from serving.router.view import FleetView, Threshold
+
+_ALWAYS_BY_SHARES = Threshold(stay_below=0, leave_at=1_000_000)
 
 
 @dataclass(frozen=True)
-class _Plan:
-    """What a front door's endpoint file says of one pool: sites by priority, with their weights."""
+class _Told:
+    """What a front door's files say of one pool: sites by priority, with their weights."""
 
+    turn: int
+    """Of the plan that they come from."""
     first: dict[int, float]
     only: int | None
     """The one site with a share, where there is just one."""
@@ -22,37 +27,60 @@ class _Plan:
     """The last resort."""
     room: int | None
     """Requests in flight here up to which one of this class stays; None: they are not counted."""
+    threshold: Threshold
 
 
 def headend(view: View, class_: Class, sites: Sequence[int]) -> int | None:
-    """Sites with a share by their shares, the others as a last resort; what is too much here goes elsewhere.
+    """By the plan: sites with a share by their shares, the others as a last resort.
 
-    As `serving.router.clusters` and `serving.router.admission` configure Envoy.
+    While a server is idle at home a request stays, and one that would wait longer here than elsewhere leaves.
+    What is too much goes elsewhere. As `serving.router` configures Envoy.
     """
-    plan: _Plan | None = view.memory.get(class_)
-    if plan is None:
-        plan = view.memory[class_] = _plan(view, class_)
-    if plan.room is not None and view.server(view.home).in_flight >= plan.room:
+    planning = view.planning
+    told: _Told | None = view.memory.get(class_)
+    if told is None or told.turn != planning.turn:
+        told = view.memory[class_] = _told(view, planning.informed(view.fleet), class_, planning.turn)
+    return _lead(view, told, sites)
+
+
+def local_first(view: View, class_: Class, sites: Sequence[int]) -> int | None:
+    """As `headend` where no plan was ever made: the own site, and what is too much there goes elsewhere."""
+    told: _Told | None = view.memory.get(class_)
+    if told is None:
+        told = view.memory[class_] = _told(view, view.fleet, class_, 0)
+    return _lead(view, told, sites)
+
+
+def _lead(view: View, told: _Told, sites: Sequence[int]) -> int | None:
+    busy = view.server(view.home).in_flight
+    if told.room is not None and busy >= told.room:
         return _elsewhere(view, sites)
-    if plan.only is not None and plan.only in sites:
-        return plan.only
-    first = [site for site in sites if site in plan.first]
-    last = [site for site in sites if site in plan.last] if plan.last else []
+    if told.only is not None and told.only in sites:
+        return told.only
+    first = [site for site in sites if site in told.first]
+    if view.home in first and len(first) > 1:
+        if busy < told.threshold.stay_below:
+            return view.home
+        if busy >= told.threshold.leave_at:
+            first.remove(view.home)
+    last = [site for site in sites if site in told.last] if told.last else []
     # Load falls to the last resort in the measure in which sites with a share are missing.
-    if last and view.random.random() * len(plan.first) >= len(first):
-        return view.random.choice(last)
-    return view.random.choices(first, [plan.first[site] for site in first])[0]
+    if not first or (last and view.random.random() * len(told.first) >= len(first)):
+        return view.random.choice(last or sites)
+    return view.random.choices(first, [told.first[site] for site in first])[0]
 
 
-def _plan(view: View, class_: Class) -> _Plan:
-    split = shares(view.fleet, view.pool, class_)
+def _told(view: View, fleet: FleetView, class_: Class, turn: int) -> _Told:
+    split = shares(fleet, view.pool, class_)
     numbers = {name: number for number, name in enumerate(view.names)}
     first = {numbers[name]: share for name, share in split.items() if share > 0}
-    return _Plan(
+    return _Told(
+        turn=turn,
         first=first,
         only=next(iter(first)) if len(first) == 1 else None,
         last=frozenset(numbers[name] for name, share in split.items() if not share),
-        room=rooms(view.fleet, view.pool)[class_] if view.fleet.counts(view.pool) else None,
+        room=rooms(fleet, view.pool)[class_] if fleet.counts(view.pool) else None,
+        threshold=fleet.thresholds.get(view.pool.key, _ALWAYS_BY_SHARES),
     )
 
 

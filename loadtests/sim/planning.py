@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +14,7 @@ from loadtests.sim.times import Floats, Service, cv2
 from loadtests.sim.topology import SimulatedPool, Topology
 from serving.fleet import CLASSES, Class
 from serving.router.plan import Member, Plan, PoolProblem, Problem, plan
-from serving.router.view import Pool
+from serving.router.view import FleetView
 
 if TYPE_CHECKING:
     from loadtests.sim.simulation import Simulation
@@ -42,9 +43,12 @@ class Planning:
         """Counts the plans."""
         self._tick(None)
 
-    def shares(self, door: str, pool: Pool, class_: Class) -> Mapping[str, float]:
-        """The plan's row; empty where there is none."""
-        return self.plan.shares.get((door, pool, class_), {}) if self.plan else {}
+    def informed(self, view: FleetView) -> FleetView:
+        """A front door's view with what the plan says to it."""
+        if self.plan is None:
+            return view
+        door = view.local.name
+        return replace(view, plan=self.plan.of_door(door), thresholds=self.plan.thresholds(door))
 
     def _tick(self, _: None) -> None:
         sim = self._sim

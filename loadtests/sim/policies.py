@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import accumulate
 
-from loadtests.sim.live import headend
+from loadtests.sim.live import headend, local_first
 from loadtests.sim.prequal import prequal
 from loadtests.sim.view import Policy, View
 from serving.fleet import Class
@@ -59,6 +59,7 @@ def clairvoyant(view: View, class_: Class, sites: Sequence[int]) -> int:
 BOUND = "clairvoyant"
 POLICIES: dict[str, Policy] = {
     "headend": headend,
+    "local-first": local_first,
     "local-only": local_only,
     "round-robin": round_robin,
     "least-request": least_request,

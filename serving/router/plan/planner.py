@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from serving.fleet import CLASSES, Class
-from serving.router.plan.problem import Floats, PoolProblem, Problem
+from serving.router.plan.problem import Floats, Ints, PoolProblem, Problem
 from serving.router.plan.solver import Split, solve, split
 from serving.router.plan.supply import Supply
 from serving.router.plan.wait import marginal_s, response_s
@@ -28,7 +28,7 @@ NEAR = 0.1
 LEAST_TAU_S = 1e-5
 UPLINK_SHARE = 0.7
 """Most of a site's line that the plan fills: a full line queues."""
-REFINEMENTS = 3
+REFINEMENTS = 4
 SPREAD = 1.02
 """An overloaded pool's sites bear up to so much more than in proportion to capacity, where that is nearer."""
 WORTH_MOVING = 0.01
@@ -132,25 +132,39 @@ def _solve(problem: Problem, plan: PoolPlan, class_: Class, lines: _Lines, price
     supply = Supply.of(members, marginal, placed, pool.balancing.bound(class_), overload, wall)
     leaves = np.isfinite(plan.distances.seconds).any(axis=1)
     leaves[[problem.number[site] for site in pool.unmeasured]] = False
+    known = price if price is not None and len(price) == len(members) else None
     doors = np.flatnonzero((offered > _ALMOST_NOTHING) & leaves)
     if not len(doors):
-        return Solved(supply.prices[:, 0], np.zeros(len(members)), most_away)
+        return Solved(_unless_alike(supply.prices[:, 0], known), np.zeros(len(members)), most_away)
     ways = plan.distances.nearest(doors, offered[doors], most_away[doors])
-    known = price if price is not None and len(price) == len(members) else None
-    best = _Answer.of(ways, supply, *solve(ways, supply, plan.tau, known))
-    for _ in range(REFINEMENTS):
-        refined = plan.distances.cheaper(ways, doors, best.price, plan.tau)
-        if refined is None:
-            break
-        ways = refined
-        best = _Answer.of(ways, supply, *solve(ways, supply, plan.tau, best.price))
+    best = None
     if known is not None:
-        kept = _Answer.of(ways, supply, split(ways, known, plan.tau), known)
-        best = kept if kept.cost <= best.cost * (1 + WORTH_MOVING) else best
+        ways = plan.distances.cheaper(ways, doors, known, plan.tau) or ways
+        best = _Answer.of(ways, supply, split(ways, known, plan.tau), known)
+    if best is None or best.excess > WORTH_MOVING * best.cost:
+        ways, best = _best(plan, ways, doors, supply, known)
     away = np.zeros(len(most_away))
     away[doors] = (best.split.sent * ~ways.is_home).sum(axis=1)
     lines.take(pool, away)
     return Solved(best.price, best.load, most_away)
+
+
+def _unless_alike(price: Floats, known: Floats | None) -> Floats:
+    """`known` where it is nearly the same: what nobody pays need not move."""
+    alike = known is not None and np.abs(known - price).max() <= WORTH_MOVING * price.mean()
+    return known if known is not None and alike else price
+
+
+def _best(
+    plan: PoolPlan, ways: Ways, doors: Ints, supply: Supply, price: Floats | None
+) -> tuple[Ways, _Answer]:
+    for _ in range(REFINEMENTS):
+        best = _Answer.of(ways, supply, *solve(ways, supply, plan.tau, price))
+        refined = plan.distances.cheaper(ways, doors, best.price, plan.tau)
+        if refined is None:
+            break
+        ways, price = refined, best.price
+    return ways, best
 
 
 @dataclass(frozen=True)
@@ -162,9 +176,13 @@ class _Answer:
     load: Floats
     cost: float
     """Seconds a second."""
+    excess: float
+    """No split costs less than this one by more (the duality gap): 0 for the best."""
 
     @classmethod
     def of(cls, ways: Ways, supply: Supply, done: Split, price: Floats) -> _Answer:
         load: Floats = np.bincount(ways.site.ravel(), done.sent.ravel(), len(price)).astype(np.float64)
         on_the_way = (done.sent * np.where(done.sent > 0, ways.seconds, 0.0)).sum()
-        return cls(done, price, load, float(on_the_way) + supply.cost(load))
+        at_sites, dual = supply.cost(load), float(supply.at(price)[2].sum())
+        excess = at_sites + dual - float(load @ price)
+        return cls(done, price, load, float(on_the_way) + at_sites, excess)

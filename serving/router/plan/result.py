@@ -24,6 +24,8 @@ LEAST_SHARE = 1e-4
 """Envoy's weights are whole numbers, and 10,000 are all."""
 LEAST_SPARE = 0.01
 """Of what goes elsewhere: a thousand sites need not all be known to each other."""
+ALL_KNOWN = 48
+"""Up to so many sites, every one that may be asked keeps at least a little of it."""
 LEAST_RATE = 1e-6
 """Requests a second of a door that has none: it has shares for the first that comes."""
 
@@ -38,6 +40,9 @@ class Plan:
     shares: Mapping[Key, Row] = field(default_factory=dict)
     """Of the doors that were asked for: each site's share, by name; they sum to 1, and sites that may not
     answer are not there. A door without a site that may answer has no row."""
+
+    targets: Mapping[Key, Row] = field(default_factory=dict, repr=False)
+    """Where the shares are going."""
 
     def thresholds(self, door: str) -> dict[str, Threshold]:
         """Of one front door, by pool (`<kind>.<name>`): `FleetView.thresholds`."""
@@ -64,20 +69,40 @@ def plan(problem: Problem, previous: Plan | None = None, doors: Iterable[str] | 
     pools = solve_all(problem, previous.pools if previous else {})
     before: Mapping[Key, Row] = previous.shares if previous else {}
     shares: dict[Key, Row] = {}
+    targets: dict[Key, Row] = {}
     for door in problem.sites if doors is None else doors:
         for pool in problem.pools:
+            stale = {member.site for member in pool.members if member.stale}
             for class_ in CLASSES:
-                target = _target(problem, pools.get(pool.pool), pool, door, class_)
+                key = (door, pool.pool, class_)
+                target = _known_target(problem, pools.get(pool.pool), previous, key)
+                if target is None:
+                    target = _target(problem, pools.get(pool.pool), pool, door, class_)
                 if target:
-                    stale = {member.site for member in pool.members if member.stale}
-                    key = (door, pool.pool, class_)
+                    targets[key] = target
                     shares[key] = settle(target, before.get(key), stale)
-    return Plan(problem, pools, shares)
+    return Plan(problem, pools, shares, targets)
 
 
 def resumed(problem: Problem, door: str, rows: Mapping[tuple[Pool, Class], Row]) -> Plan:
     """What a front door that starts again knows of the plan before: its own rows."""
     return Plan(problem, {}, {(door, pool, class_): row for (pool, class_), row in rows.items()})
+
+
+def _known_target(problem: Problem, planned: PoolPlan | None, previous: Plan | None, key: Key) -> Row | None:
+    """Where prices, ways and sites are as they were, so is what they say; None: something has changed."""
+    _, pool, class_ = key
+    before = previous.pools.get(pool) if previous else None
+    if previous is None or before is None or planned is None or problem.uplink_bytes_per_s is not None:
+        return None
+    same = (
+        before.classes[class_].price is planned.classes[class_].price
+        and before.tau == planned.tau
+        and np.array_equal(before.distances.seconds, planned.distances.seconds)
+        and [one.site for one in before.problem.members] == [one.site for one in planned.problem.members]
+        and before.problem.unmeasured == planned.problem.unmeasured
+    )
+    return previous.targets.get(key) if same else None
 
 
 def _target(problem: Problem, planned: PoolPlan | None, pool: PoolProblem, door: str, class_: Class) -> Row:
@@ -94,7 +119,10 @@ def _target(problem: Problem, planned: PoolPlan | None, pool: PoolProblem, door:
     # Whoever goes elsewhere because home is full just now, or to keep a way known, chooses less narrowly.
     elsewhere = replace(ways, seconds=np.where(ways.is_home, np.inf, ways.seconds))
     spare = split(elsewhere, solved.price, SPARE * planned.tau).sent[0]
-    return probed(_named(pool, share, LEAST_SHARE), _named(pool, spare, LEAST_SPARE * spare.sum()))
+    least = LEAST_SPARE * spare.sum()
+    if len(pool.members) <= ALL_KNOWN:
+        spare = np.where(spare > 0, np.maximum(spare, 2 * least), 0.0)
+    return probed(_named(pool, share, LEAST_SHARE), _named(pool, spare, least))
 
 
 def _named(pool: PoolProblem, shares: Floats, least: float) -> dict[str, float]:

@@ -27,15 +27,15 @@ from serving.router.plan.ways import Ways
 
 COARSEST = 256.0
 """`tau` begins at this multiple of what is wanted …"""
+COARSE = 16.0
+"""… or at this one where prices are known from before …"""
 FINER = 4.0
 """… and is brought down by this factor at a time."""
 NEWTON_STEPS = 40
-STEPS_FROM_KNOWN = 15
-"""Steps that prices known before are given, before it is begun anew."""
 HALVINGS = 30
 SUFFICIENT = 1e-4
 """A step must bring this share of what its slope promises (Armijo)."""
-EXACT = 1e-5
+EXACT = 1e-4
 """A step ends when what sites are asked for is what they supply, within this share of all that is offered."""
 TINY = 1e-300
 DENSE = 200
@@ -82,27 +82,24 @@ def split(ways: Ways, price: Floats, tau: float) -> Split:
 def solve(ways: Ways, supply: Supply, tau: float, price: Floats | None = None) -> tuple[Split, Floats]:
     """The best split and the prices that bring it about.
 
-    `price`: where to begin; the answer does not depend on it, but the time may.
+    `price`: where to begin; the answer does not depend on it, but the time does.
     """
-    if price is not None:
-        near, balanced = _balance(ways, supply, tau, price, STEPS_FROM_KNOWN)
-        if balanced:
-            return split(ways, near, tau), near
-    price = supply.prices[:, 0] + 0.0
-    width = tau * COARSEST
+    known = price is not None
+    price = supply.prices[:, 0] + 0.0 if price is None else price
+    width = tau * (COARSE if known else COARSEST)
     while width > tau:
         width = max(width / FINER, tau)
-        price, _ = _balance(ways, supply, width, price, NEWTON_STEPS)
+        price = _balance(ways, supply, width, price)
     return split(ways, price, tau), price
 
 
-def _balance(ways: Ways, supply: Supply, tau: float, price: Floats, steps: int) -> tuple[Floats, bool]:
-    """Prices at which supply meets demand, and whether so many steps were enough to find them."""
+def _balance(ways: Ways, supply: Supply, tau: float, price: Floats) -> Floats:
+    """Prices at which supply meets demand."""
     exact = EXACT * ways.offered.sum()
     at = _excess(ways, supply, tau, price)
-    for _ in range(steps):
+    for _ in range(NEWTON_STEPS):
         if np.abs(at.gradient).sum() <= exact:
-            return price, True
+            break
         step = _newton_step(ways, at, tau)
         slope = float(at.gradient @ step)
         length = 1.0
@@ -112,9 +109,9 @@ def _balance(ways: Ways, supply: Supply, tau: float, price: Floats, steps: int) 
                 break
             length /= 2
         else:
-            return price, False
+            break
         price, at = price + length * step, following
-    return price, bool(np.abs(at.gradient).sum() <= exact)
+    return price
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,203 @@
+"""How the plan's time and memory grow with the fleet, and how it compares with a linear program.
+
+Made-up fleets in the plane: unlike sites that all serve 20 pools, round trips by distance, skewed load at 70%
+of capacity. `first` is a plan from nothing, `next` one a second later when all loads have changed by 5%: what
+an agent does all day. Both include the shares of one front door. Times are of one core. The linear program is
+of one pool: the same costs in straight pieces, the same ways, solved by SciPy's HiGHS.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+from scipy.optimize import linprog
+from scipy.sparse import csr_array, vstack
+
+from loadtests.bench import report
+from models.files import write_atomic
+from serving.router.plan import Member, PoolProblem, Problem, plan
+from serving.router.plan.planner import solve_all
+from serving.router.plan.wait import GRID, marginal_s
+from serving.router.view import Pool
+
+SIZES = (10, 30, 100, 300, 1000)
+POOLS = 20
+LOAD = 0.7
+NEWS = 0.05
+TICKS = 3
+"""Plans after the first, of which the mean is told."""
+LINEAR_UP_TO = 300
+"""Sites; beyond it the linear program takes minutes."""
+AIM_S, AIM_MIB = 1.0, 300
+
+
+def made(sites: int, pools: int = POOLS, seed: int = 1) -> Problem:
+    """A made-up fleet."""
+    random = np.random.default_rng(seed)
+    names = tuple(f"s{number:04}" for number in range(sites))
+    places = random.random((sites, 2))
+    rtt = 0.002 + 0.08 * np.sqrt(((places[:, None] - places) ** 2).sum(axis=2))
+    np.fill_diagonal(rtt, 0)
+    return Problem(
+        names,
+        rtt,
+        np.zeros_like(rtt),
+        tuple(_pool(f"p{number:02}", names, random) for number in range(pools)),
+    )
+
+
+def _pool(name: str, sites: tuple[str, ...], random: np.random.Generator) -> PoolProblem:
+    time_s = float(random.uniform(0.005, 0.1))
+    members = tuple(
+        Member(site, int(2 ** random.integers(0, 4)), time_s * float(random.uniform(0.5, 2)))
+        for site in sites
+    )
+    offered = random.exponential(1, len(sites))
+    offered *= LOAD * sum(member.capacity for member in members) / offered.sum()
+    return PoolProblem(Pool("model", name), members, {"interactive": offered})
+
+
+def changed(problem: Problem, seed: int) -> Problem:
+    """The same fleet with other loads."""
+    random = np.random.default_rng(seed)
+    return replace(
+        problem,
+        pools=tuple(
+            replace(
+                pool,
+                offered={
+                    class_: rates * np.exp(NEWS * random.standard_normal(len(rates)))
+                    for class_, rates in pool.offered.items()
+                },
+            )
+            for pool in problem.pools
+        ),
+    )
+
+
+def measure(sites: int) -> dict[str, float]:
+    """Seconds and MiB in this process."""
+    problem = made(sites)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    door = problem.sites[0]
+    begin = time.process_time()
+    last = plan(problem, doors=[door])
+    first = time.process_time() - begin
+    following = [changed(problem, seed) for seed in range(TICKS)]
+    begin = time.process_time()
+    for each in following:
+        last = plan(each, last, doors=[door])
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {
+        "first_s": first,
+        "next_s": (time.process_time() - begin) / TICKS,
+        "process_mib": peak / 1024,
+        "added_mib": (peak - before) / 1024,
+    }
+
+
+def linear(sites: int) -> dict[str, float]:
+    """Processor seconds of one pool, by the plan's own solver and by HiGHS, and both answers' costs."""
+    problem = made(sites, pools=1)
+    begin = time.process_time()
+    own = solve_all(problem, {})[problem.pools[0].pool]
+    own_s = time.process_time() - begin
+    begin = time.process_time()
+    loads = _highs(problem)
+    return {
+        "own_s": own_s,
+        "highs_s": time.process_time() - begin,
+        "load_difference": float(np.abs(own.load - loads).sum() / loads.sum()),
+    }
+
+
+def _highs(problem: Problem) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Members' loads: a variable for each way, and one for each piece of each member's cost."""
+    pool, count = problem.pools[0], len(problem.sites)
+    kept = pool.balancing.bound("interactive") >= GRID
+    slopes = marginal_s(pool.members)[:, kept][:, :-1]
+    capacity = np.array([member.capacity for member in pool.members])
+    pieces = np.diff(GRID[kept]) * capacity[:, None]
+    ways, steps = count * count, slopes.size
+    door, site = np.divmod(np.arange(ways), count)
+    of_member = np.repeat(np.arange(count), slopes.shape[1])
+    sent = csr_array((np.ones(ways), (door, np.arange(ways))), shape=(count, ways + steps))
+    columns = np.concatenate([np.arange(ways), ways + np.arange(steps)])
+    signs = np.concatenate([np.ones(ways), -np.ones(steps)])
+    balance = csr_array((signs, (np.concatenate([site, of_member]), columns)), shape=(count, ways + steps))
+    answer = linprog(
+        np.concatenate([problem.rtt_s.ravel(), slopes.ravel()]),
+        A_eq=vstack([sent, balance]),
+        b_eq=np.concatenate([pool.offered["interactive"], np.zeros(count)]),
+        bounds=np.column_stack(
+            [np.zeros(ways + steps), np.concatenate([np.full(ways, np.inf), pieces.ravel()])]
+        ),
+        method="highs",
+    )
+    return np.bincount(site, answer.x[:ways], count).astype(np.float64)
+
+
+def run(out: Path, sizes: tuple[int, ...] = SIZES) -> dict[str, Any]:
+    """Measure every size in a process of its own and publish `plan-scale.json` in `out`."""
+    figures: dict[str, Any] = {}
+    for sites in sizes:
+        with report.console.status(f"{sites} sites"):
+            command = [sys.executable, "-m", "loadtests.bench.plan_scale", str(sites)]
+            done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=600)
+            figures[str(sites)] = json.loads(done.stdout)
+    report.console.print(_table(figures))
+    largest = figures[str(max(sizes))]
+    aims = {
+        f"{max(sizes)} sites in {AIM_S:g} s": largest["next_s"] <= AIM_S,
+        f"{max(sizes)} sites in {AIM_MIB} MiB": largest["process_mib"] <= AIM_MIB,
+    }
+    document = {
+        "benchmark": "plan-scale",
+        "headend": metadata.version("headend"),
+        "pools": POOLS,
+        "sizes": figures,
+        "aims": aims,
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    write_atomic(out / "plan-scale.json", (json.dumps(document, indent=1) + "\n").encode())
+    return document
+
+
+def _table(figures: dict[str, Any]) -> Table:
+    table = Table(title=f"the plan, {POOLS} pools", title_justify="left", box=None, pad_edge=False)
+    for heading in ("sites", "first s", "next s", "MiB", "one pool s", "HiGHS s", "loads differ"):
+        table.add_column(heading, justify="right")
+    for sites, one in figures.items():
+        pair = one.get("linear")
+        compared = (
+            (f"{pair['own_s']:.3f}", f"{pair['highs_s']:.3f}", f"{pair['load_difference']:.1%}")
+            if pair
+            else ("–",) * 3
+        )
+        table.add_row(
+            sites, f"{one['first_s']:.2f}", f"{one['next_s']:.2f}", f"{one['process_mib']:.0f}", *compared
+        )
+    return table
+
+
+def main() -> None:
+    """One size, as JSON."""
+    sites = int(sys.argv[1])
+    found: dict[str, Any] = dict(measure(sites))
+    if sites <= LINEAR_UP_TO:
+        found["linear"] = linear(sites)
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

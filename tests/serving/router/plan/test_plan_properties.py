@@ -1,0 +1,169 @@
+"""What must hold of every plan."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from made_problems import CLS, problem
+
+from serving.fleet import CLASSES
+from serving.fleet.balancing import Balancing, Placement
+from serving.router.plan import Member, Plan, Problem, plan
+
+few = settings(max_examples=15, deadline=None)
+NAMES = ("a", "b", "c", "d", "e")
+
+
+@st.composite
+def problems(draw: st.DrawFn, placement: Placement = "anywhere", load: float | None = None) -> Problem:
+    """Up to five unlike sites with unlike ways between them; `load`: share of capacity that is offered."""
+    names = NAMES[: draw(st.integers(2, len(NAMES)))]
+    serving = [name for name in names if draw(st.integers(0, 4))] or list(names[:1])
+    members = [
+        Member(
+            name,
+            instances=draw(st.integers(1, 8)),
+            single_s=(single := draw(st.floats(0.002, 0.2))),
+            max_batch=(batch := draw(st.sampled_from((1, 8)))),
+            full_s=single * (1 if batch == 1 else draw(st.floats(1, 8))),
+            cv2=draw(st.floats(0, 4)),
+        )
+        for name in serving
+    ]
+    share = draw(st.floats(0.01, 1.6)) if load is None else load
+    weights = {name: draw(st.floats(0.01, 1)) for name in names}
+    rate = share * sum(member.capacity for member in members) / sum(weights.values())
+    parts = dict(zip(CLASSES, draw(st.sampled_from(((1, 0, 0), (0, 1, 0), (0.2, 0.5, 0.3)))), strict=True))
+    return problem(
+        members,
+        {
+            class_: {name: part * rate * weight for name, weight in weights.items()}
+            for class_, part in parts.items()
+        },
+        rtts_ms={(a, b): draw(st.floats(0.1, 100)) for a in names for b in names if a < b},
+        doors=names,
+        balancing=Balancing(placement=placement),
+        request_bytes=draw(st.sampled_from((0, 1e5))),
+        s_per_byte=np.full((len(names), len(names)), 1e-8) * (1 - np.eye(len(names))),
+    )
+
+
+def loads(made: Plan) -> dict[str, float]:
+    planned = made.pools[CLS]
+    return {member.site: load for member, load in zip(planned.problem.members, planned.load, strict=True)}
+
+
+@few
+@given(problems())
+def test_shares_sum_to_one_and_all_that_is_offered_is_placed(of: Problem) -> None:
+    made = plan(of)
+    assert len(made.shares) == len(of.sites) * len(CLASSES)
+    for row in made.shares.values():
+        assert sum(row.values()) == pytest.approx(1)
+        assert all(np.isfinite(share) and share >= 0 for share in row.values())
+    offered = sum(float(rates.sum()) for rates in of.pools[0].offered.values())
+    assert sum(loads(made).values()) == pytest.approx(offered, rel=1e-4, abs=1e-4)
+
+
+@few
+@given(problems(placement="local-only"))
+def test_local_only_never_leaves(of: Problem) -> None:
+    members = {member.site for member in of.pools[0].members}
+    for (door, _, _), row in plan(of).shares.items():
+        assert row == {door: 1.0}
+        assert door in members
+
+
+@few
+@given(problems(placement="prefer-local", load=0.3))
+def test_prefer_local_leaves_only_when_full(of: Problem) -> None:
+    made = plan(of)
+    for member in of.pools[0].members:
+        own = sum(rates[of.number[member.site]] for rates in of.pools[0].offered.values())
+        if own < 0.8 * member.capacity:
+            for class_ in CLASSES:
+                assert made.shares[member.site, CLS, class_][member.site] > 0.99
+
+
+@few
+@given(problems(load=0.7))
+def test_no_site_is_above_its_bound_when_there_is_room_elsewhere(of: Problem) -> None:
+    """Ways are short against waits here, and anything may go anywhere."""
+    pool = of.pools[0]
+    bound = max(pool.balancing.bound(class_) for class_, rates in pool.offered.items() if rates.any())
+    for member in pool.members:
+        assert loads(plan(of))[member.site] <= member.capacity * bound * 1.002
+
+
+@few
+@given(problems(), st.data())
+def test_more_capacity_never_lowers_a_sites_load(of: Problem, data: st.DataObject) -> None:
+    pool = of.pools[0]
+    chosen = data.draw(st.integers(0, len(pool.members) - 1))
+    member = pool.members[chosen]
+    larger = replace(member, instances=member.instances + data.draw(st.integers(1, 8)))
+    members = (*pool.members[:chosen], larger, *pool.members[chosen + 1 :])
+    grown = replace(of, pools=(replace(pool, members=members),))
+    offered = sum(float(rates.sum()) for rates in pool.offered.values())
+    assert loads(plan(grown))[member.site] >= loads(plan(of))[member.site] - 1e-3 * offered
+
+
+@few
+@given(problems(), st.permutations(NAMES))
+def test_names_change_nothing(of: Problem, names: list[str]) -> None:
+    """The same fleet under other names, and so in another order."""
+    new = dict(zip(of.sites, names, strict=False))
+    pool = of.pools[0]
+    sites = tuple(sorted(new.values()))
+    old = {there: here for here, there in new.items()}
+    places = [of.number[old[site]] for site in sites]
+    named = (replace(member, site=new[member.site]) for member in pool.members)
+    renamed = Problem(
+        sites,
+        of.rtt_s[np.ix_(places, places)],
+        of.s_per_byte[np.ix_(places, places)],
+        (
+            replace(
+                pool,
+                members=tuple(sorted(named, key=lambda member: member.site)),
+                offered={class_: rates[places] for class_, rates in pool.offered.items()},
+            ),
+        ),
+    )
+    before, after = plan(of), plan(renamed)
+    for (door, _, class_), row in before.shares.items():
+        other = after.shares[new[door], CLS, class_]
+        for site, share in row.items():
+            assert other.get(new[site], 0) == pytest.approx(share, abs=2e-3)
+
+
+@few
+@given(problems())
+def test_every_front_door_computes_the_same(of: Problem) -> None:
+    """One that asks for its own shares gets what one that asks for all gets; twice the same is the same."""
+    everything = plan(of)
+    for door in of.sites:
+        assert plan(of, doors=[door]).of_door(door) == everything.of_door(door)
+
+
+@few
+@given(problems(), problems())
+def test_a_plan_follows_another_whatever_the_fleets(first: Problem, second: Problem) -> None:
+    for row in plan(second, plan(first)).shares.values():
+        assert sum(row.values()) == pytest.approx(1)
+
+
+@few
+@given(problems(load=0.5))
+def test_urgent_classes_see_only_what_is_as_urgent(of: Problem) -> None:
+    """Whatever `batch` brings, the shares of `live` stay."""
+    pool = of.pools[0]
+    more = replace(pool, offered={**pool.offered, "batch": np.full(len(of.sites), 10.0)})
+    before, after = plan(of), plan(replace(of, pools=(more,)))
+    for door in of.sites:
+        row = before.shares[door, CLS, "live"]
+        assert after.shares[door, CLS, "live"] == pytest.approx(row, abs=1e-6)
