@@ -48,7 +48,8 @@ def campaign(rate: float, seconds: float = 60, *, kind: str = "poisson", **more:
     )
 
 
-def run(load: Campaign, fleet: Topology, policy: str = "headend") -> Result:
+def run(load: Campaign, fleet: Topology, policy: str = "local-first") -> Result:
+    """By default under the live routers' code without a plan, where what goes where is certain."""
     return simulate(load, fleet, policy).result
 
 

@@ -84,9 +84,20 @@ def test_the_yardstick_is_one_queue_where_sites_are_next_to_each_other() -> None
     assert one_queue * 0.95 < mean < one_queue * 1.35 < 0.6 * alone
 
 
+def test_headend_halves_the_time_of_what_local_first_lets_wait() -> None:
+    """Most clients at the smallest of three sites; the plan is computed by the live routers' own code."""
+    arrivals = [{"kind": "poisson", "rate": rate, "site": f"s{n}"} for n, rate in enumerate((150, 40, 10))]
+    fleet = topology({"s0": {}, "s1": {"scale": 2}, "s2": {"scale": 4}}, network={"rtt_ms": 4})
+    load = campaign(1, 40, arrivals=arrivals, warm_up_s=10)
+    planned, first = (run(load, fleet, policy) for policy in ("headend", "local-first"))
+    assert planned.histogram("response").mean_ms < 0.5 * first.histogram("response").mean_ms
+    assert failed(planned) == 0
+    assert set(answered_by(planned, "s0")) == {"s0", "s1", "s2"}
+
+
 @pytest.mark.parametrize("serves", [True, False])
 def test_headend_asks_the_routers_own_code(serves: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What `shares` says is what happens; here it is changed, as a load-aware plan will."""
+    """What `shares` says is what happens; here it is changed, as a plan does."""
     fleet = topology({"s0": {} if serves else {"pools": []}, "s1": {}, "s2": {}})
     split = shares(fleet_view(fleet, site_views(fleet), "s0"), Pool("model", CLS), DEFAULT_CLASS)
     load = campaign(1, 100, arrivals=[{**AT_S0[0], "rate": 40}])
