@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import http.client
 import json
 import time
 from collections.abc import Iterator
@@ -40,6 +41,16 @@ access:
 sites:
   a: {{front_door: "127.0.0.1:{0}", peer: "127.0.0.1:{1}"}}
 """
+
+
+UNREACHABLE = (
+    *("/v2/repository/index", "/v2/repository/models/m/load", "//v2//repository/index", "/v2/logging"),
+    *("/v2/models/m/../../repository/index", "/v2%2Frepository/index", "/v2/trace/setting"),
+    *("/v2/systemsharedmemory/status", "/v2/cudasharedmemory/region/x/register"),
+    *("/stats", "/config_dump", "/quitquitquit", "/clusters", "/drain_listeners", "/logging", "/server_info"),
+    *("/api/serve/applications/", "/-/routes", "/-/healthz", "/-/ready/review", "/-/alive", "/metrics"),
+    *("/-/agent", "/-/agent/", "/-/agent/summary", "//-/agent/", "/v1/../-/agent/", "/-%2Fagent/"),
+)
 
 
 def _b64(data: bytes) -> str:
@@ -256,6 +267,22 @@ def test_a_tenants_concurrency_is_bounded(door: Door) -> None:
         assert len(refused) == 3
         assert refused[0].headers["retry-after"] == "1"
         assert "under way" in refused[0].json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "method", ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "FOO"]
+)
+def test_management_is_out_of_reach_with_every_role(door: Door, method: str) -> None:
+    """Triton's management, Envoy's administration, Serve's API and the agent's, however they are spelt."""
+    headers = {"x-api-key": door.key(roles=["infer", "operate"], highest_class="live")}
+    connection = http.client.HTTPConnection(door.site.door, timeout=10)
+    for path in UNREACHABLE:
+        connection.request(method, path, headers=headers)
+        answer = connection.getresponse()
+        answer.read()
+        assert answer.status in (400, 403, 404, 405), path
+        assert answer.headers["x-headend-site"] in (None, ""), f"{path} was forwarded"
+    connection.close()
 
 
 def test_apps_need_no_key_inside(door: Door) -> None:
