@@ -109,7 +109,12 @@ def run(
                 cells.append(_cell(ingress, load, policies, seeds))
     report.console.print(_table(cells, policies))
     out.mkdir(parents=True, exist_ok=True)
-    document = {"benchmark": "balance", "headend": metadata.version("headend"), "cells": cells}
+    document = {
+        "benchmark": "balance",
+        "headend": metadata.version("headend"),
+        "seeds": list(seeds),
+        "cells": cells,
+    }
     write_atomic(out / "balance.json", (json.dumps(document, indent=1) + "\n").encode())
     return cells
 
