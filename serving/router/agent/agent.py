@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from secrets import token_hex
@@ -32,7 +32,7 @@ from serving.router.telemetry.exchange import PERIOD_S, Answerer, Exchange, Peer
 from serving.router.telemetry.meter import Meter
 from serving.router.telemetry.observed import Observed
 from serving.router.telemetry.summary import MOST_LINKS, SiteSummary
-from serving.router.view import SiteView
+from serving.router.view import FleetView, SiteView
 
 _log = logging.getLogger("headend.agent")
 _T = TypeVar("_T")
@@ -40,6 +40,8 @@ _T = TypeVar("_T")
 _READ_TIMEOUT_S = 2.0
 _READ_ERRORS = (httpx.HTTPError, httpx.StreamError, TimeoutError, ValueError)
 PLAN_EVERY_S = 1.0
+HEAR_WITHIN_S = 3.0
+"""Six summaries of every site that can be heard of."""
 RENEW_EVERY_S = 5.0
 ALIVE_WITHIN_S = 10.0
 """An agent whose loop has not come round for so long hangs."""
@@ -62,7 +64,7 @@ class Agent:
         self.writer = Writer(view, config.envoy, config.directory)
         self.planner = Planner(fleet, site, self.writer.view.plan)
         self._boot, self._sequence = token_hex(16), 0
-        self._came_round = time.monotonic()
+        self._started = self._came_round = time.monotonic()
         self._planned_at: float | None = None
         self.plan_seconds = 0.0
         """What the last plan took."""
@@ -142,18 +144,29 @@ class Agent:
             pace=paces(own.pools if own else {}, last.pace),
             rtt_ms=round_trips(observed, last.rtt_ms),
         )
+        if self._knows_enough(observed):
+            view = await self._planned(view, observed)
+        await asyncio.to_thread(self.writer.write, view)
+
+    def _knows_enough(self, observed: Mapping[str, Observed]) -> bool:
+        """Not at once after a start: before others have been heard of, a plan would lead away from them."""
+        is_new = time.monotonic() - self._started < HEAR_WITHIN_S
+        return not (is_new and any(seen.summary is None for seen in observed.values()))
+
+    async def _planned(self, view: FleetView, observed: Mapping[str, Observed]) -> FleetView:
+        """`view` with a new plan; where that says nothing of a pool, or fails, the last one stays."""
         begun = time.monotonic()
         try:
             planned = await asyncio.to_thread(self.planner.next, observed)
         except Exception:  # whatever it is, the last plan is better than no agent
             self.plan_failures += 1
             _log.exception("the plan failed, the last one stays")
-        else:
-            self.plans += 1
-            self._planned_at, self.plan_seconds = time.monotonic(), time.monotonic() - begun
-            site = view.local.name
-            view = replace(view, plan=planned.of_door(site), thresholds=planned.thresholds(site))
-        await asyncio.to_thread(self.writer.write, view)
+            return view
+        self.plans += 1
+        self._planned_at, self.plan_seconds = time.monotonic(), time.monotonic() - begun
+        site = view.local.name
+        rows = {key: row for key, row in view.plan.items() if key[0] in view.pools}
+        return replace(view, plan=rows | planned.of_door(site), thresholds=planned.thresholds(site))
 
     def _transition(self) -> transition.Transition:
         try:

@@ -158,8 +158,10 @@ def test_a_restarted_agent_begins_with_the_plan_that_was_written(sites: dict[str
     assert agent.wait(timeout=10) == 0, "SIGTERM ends it cleanly"
     kept.write(here.directory, {(REVIEW, "live"): row})
     here.start("agent")
-    until(lambda: here.routes().get("shares", {}).get("app.review", {}).get("live"), "shares", 60)
-    assert kept.read(here.directory)[REVIEW, "live"].keys() <= {"here", "there", "hole"}
+    shares = until(lambda: here.routes().get("shares"), "shares", 60)
+    assert shares["app.review"]["live"] == row
+    until(lambda: here.routes()["plan_age_s"] is not None, "it plans again", 60)
+    assert kept.read(here.directory)[REVIEW, "live"].keys() == row.keys()
 
 
 def test_an_agent_is_small(sites: dict[str, RunningSite]) -> None:
