@@ -77,7 +77,10 @@ def _figures(view: FleetView, pool: Pool) -> Iterator[tuple[str, float]]:
     if view.counts(pool):
         for class_, room in rooms(view, pool).items():
             yield f"room.{class_}", room
-    if (threshold := view.thresholds.get(pool.key)) and not view.transition.draining:
+    threshold = None if view.transition.draining else view.thresholds.get(pool.key)
+    if threshold or view.counts(pool):
+        yield "counted", 1
+    if threshold:
         yield "stay_below", threshold.stay_below
         yield "leave_at", threshold.leave_at
     if view.counts(pool) and (pace := view.pace.get(pool.key)):

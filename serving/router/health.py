@@ -8,7 +8,7 @@ from serving.router.xds import Json
 HEALTH_INTERVAL = "2s"
 """Each probe costs Triton a fraction of a millisecond; retries cover the time until a probe notices."""
 UNUSED_INTERVAL = "10s"
-"""Between probes of healthy endpoints in a cluster that no request has gone to yet: most of a large fleet."""
+"""Between probes of healthy endpoints at other sites that were never asked: most of a large fleet."""
 HEALTH_TIMEOUT = "5s"
 """Long, because a busy machine answers late, and late is not dead."""
 PEER_INTERVAL, PEER_TIMEOUT = "1s", "2s"
@@ -42,7 +42,7 @@ def health_check(pool: Pool, *, peers: bool = False) -> Json:
         "interval_jitter_percent": 20,
         # Without it, what nobody has used yet is probed once a minute, and is not known to have come up.
         "no_traffic_interval": HEALTH_INTERVAL,
-        "no_traffic_healthy_interval": UNUSED_INTERVAL,
+        "no_traffic_healthy_interval": UNUSED_INTERVAL if peers else HEALTH_INTERVAL,
         "unhealthy_threshold": 2,
         "healthy_threshold": 1,
         "http_health_check": {"path": readiness_path(pool), "host": pool.name},

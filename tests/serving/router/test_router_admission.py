@@ -55,6 +55,7 @@ def test_figures_are_what_the_script_reads() -> None:
         "room.live": "96",
         "room.interactive": "64",
         "room.batch": "48",
+        "counted": "1",
         "stay_below": "2",
         "leave_at": "40",
         "at_once": "32",
