@@ -15,7 +15,7 @@ import httpx
 import pytest
 import yaml
 from typer.testing import CliRunner
-from waiting import free_ports
+from waiting import free_ports, until
 
 from serving.fleet import Fleet
 from serving.observe.alerts import rules
@@ -83,6 +83,8 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SiteSpec]:
         door = f"http://127.0.0.1:{view.local.front_door.port}/v2/models/echo/infer"
         for _ in range(5):
             assert httpx.post(door, json={"inputs": [tensor]}, timeout=10).is_success
+        own = f"http://127.0.0.1:{agent}/metrics"
+        until(lambda: "headend_plan_age_seconds" in httpx.get(own, timeout=10).text, "a first plan", 30)
         yield SiteSpec(
             fleet="watched",
             site="here",
