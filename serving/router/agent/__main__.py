@@ -30,7 +30,7 @@ _log = logging.getLogger("headend.agent")
 async def _run(config: AgentConfig) -> None:
     async with (
         httpx.AsyncClient(trust_env=False) as local,
-        Identity(config.view.fleet, config.view.identity) as identity,
+        Identity(config.view.fleet, config.view.local.name, config.view.identity) as identity,
     ):
         agent = Agent(config, local, identity)
         server = uvicorn.Server(

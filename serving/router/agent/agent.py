@@ -43,6 +43,7 @@ PLAN_EVERY_S = 1.0
 HEAR_WITHIN_S = 3.0
 """Six summaries of every site that can be heard of."""
 RENEW_EVERY_S = 5.0
+ISSUE_EVERY_S = 3600.0
 ALIVE_WITHIN_S = 10.0
 """An agent whose loop has not come round for so long hangs."""
 
@@ -99,6 +100,7 @@ class Agent:
                 (self._publish, PERIOD_S),
                 (self._plan, PLAN_EVERY_S),
                 (self._identity.renew, RENEW_EVERY_S),
+                (self._identity.issue, ISSUE_EVERY_S),
             ):
                 tasks.create_task(_every(period_s, work))
             tasks.create_task(self.exchange.run())

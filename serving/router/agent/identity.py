@@ -1,11 +1,13 @@
 """How an agent shows who it is: the client that asks other sites, and the seal on its summaries.
 
-Both follow the files of the site's identity when these are renewed. Without an identity, on a fleet without a
-CA, there is no encryption and no signature.
+Both follow the files of the site's identity when these are renewed. Where the fleet's authority is kept, the
+agent asks it for a new certificate in time, so that sites nobody touches keep their identity. Without an
+identity, on a fleet without a CA, there is no encryption and no signature.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from pathlib import Path
 from types import TracebackType
@@ -13,7 +15,8 @@ from typing import Self
 
 import httpx
 
-from serving.identity import SiteIdentity, client_context
+from models.errors import HeadendError
+from serving.identity import Authority, SiteIdentity, client_context
 from serving.router.telemetry.board import NoSeal, Seal
 from serving.router.telemetry.message import Signed
 from serving.router.telemetry.seal import IdentitySeal
@@ -24,13 +27,13 @@ _log = logging.getLogger("headend.agent")
 
 
 class Identity:
-    """Of one agent. `path`: the directory of the site's identity; None: it has none.
+    """Of the agent of `site`. `path`: the directory of the site's identity; None: it has none.
 
     Raises `OSError` or `ValueError` when its files cannot be read at the start.
     """
 
-    def __init__(self, fleet: str, path: str | None) -> None:
-        self._fleet = fleet
+    def __init__(self, fleet: str, site: str, path: str | None) -> None:
+        self._fleet, self._site = fleet, site
         self._files = SiteIdentity(Path(path)) if path else None
         self._seen = self._stamps()
         self._retired: httpx.AsyncClient | None = None
@@ -67,6 +70,14 @@ class Identity:
         # Questions under way end on the old one.
         await self._retire(self.client)
         self.client, self._seen = client, stamps
+
+    async def issue(self) -> None:
+        """Have the authority, where it is kept here, renew the certificate when a third of its life is left."""
+        if self._files is not None and Authority.exists(self._fleet):
+            try:
+                await asyncio.to_thread(lambda: Authority(self._fleet).renew(self._site))
+            except (HeadendError, OSError) as error:
+                _log.error("the site's certificate is not renewed: %s", error)
 
     async def _retire(self, client: httpx.AsyncClient | None) -> None:
         if self._retired is not None:
