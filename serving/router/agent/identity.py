@@ -72,7 +72,7 @@ class Identity:
         self.client, self._seen = client, stamps
 
     async def issue(self) -> None:
-        """Have the authority, where it is kept here, renew the certificate when a third of its life is left."""
+        """Have the authority, where it is kept here, renew the certificate with a third of its life left."""
         if self._files is not None and Authority.exists(self._fleet):
             try:
                 await asyncio.to_thread(lambda: Authority(self._fleet).renew(self._site))
