@@ -25,6 +25,8 @@ from models.errors import HeadendError
 from models.home import home
 from models.store import open_store
 from serving.fleet import Fleet, demo_fleet
+from serving.router import envoy
+from serving.router.view import FleetView, LocalPorts
 from serving.site import ports
 from serving.site.spec import SiteDirectory
 
@@ -162,6 +164,23 @@ def _open_files(fleet: Fleet) -> Iterator[Finding]:
     )
 
 
+def _watched_files(fleet: Fleet) -> Iterator[Finding]:
+    """Envoy takes an inotify instance for each of its files, and aborts when it gets none."""
+    allowed = int(Path("/proc/sys/fs/inotify/max_user_instances").read_text())
+    need = 0
+    for site in fleet.sites:
+        view = FleetView.of(fleet, site, LocalPorts(0, 0, dict.fromkeys(fleet.apps_at(site), 0), 0))
+        need += len(envoy.discovery(view, home()))
+    # The user's other programs take some too.
+    short = need > allowed // 2
+    yield Finding(
+        "watched files",
+        "problem" if need > allowed else "note" if short else "ok",
+        f"about {need} by the front doors of {len(fleet.sites)} sites, {allowed} allowed to a user",
+        f"sysctl fs.inotify.max_user_instances={max(1024, 4 * need)}" if short else "",
+    )
+
+
 def _clock(fleet: Fleet) -> Iterator[Finding]:
     wrong = time.time() < 1_735_689_600  # 2025-01-01
     yield Finding(
@@ -294,6 +313,7 @@ CHECKS: tuple[Callable[[Fleet], Iterator[Finding]], ...] = (
     _memory,
     _disk,
     _open_files,
+    _watched_files,
     _clock,
     _triton,
     _envoy,

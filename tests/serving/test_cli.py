@@ -142,6 +142,18 @@ def test_doctor_looks_at_the_real_parts(headend, tmp_path, ports):
     assert "headend models build silero-vad" in findings["bundles"]["todo"]
 
 
+def test_doctor_counts_the_files_that_front_doors_watch(headend, tmp_path):
+    sites = {f"s{number}": {"front_door": f"127.0.0.1:{9000 + 2 * number}"} for number in range(100)}
+    file = tmp_path / "large.yaml"
+    file.write_text(json.dumps({"fleet": "large", "models": {"silero-vad": {}}, "sites": sites}))
+    report = json.loads(headend("doctor", "-f", file, "--json", code=1).stdout)
+    watched = next(each for each in report["findings"] if each["what"] == "watched files")
+    files = int(watched["found"].split()[1])
+    assert files >= 100 * 3  # each front door has endpoints for three classes
+    allowed = int(Path("/proc/sys/fs/inotify/max_user_instances").read_text())
+    assert watched["verdict"] == ("problem" if files > allowed else "note" if files > allowed // 2 else "ok")
+
+
 def test_doctor_sees_a_held_port(headend, tmp_path, ports):
     report = json.loads(
         headend("doctor", "-f", fleet_file(tmp_path, ports[0], ports[2]), "--json", code=1).stdout
