@@ -13,10 +13,13 @@ local function read_figures()
   read_at = now
   local opened = io.open(file)
   if not opened then return end
+  local found = {}
   for name, value in opened:read("*a"):gmatch("(%S+) (%S+)\n") do
-    figures[name] = tonumber(value) or figures[name]
+    found[name] = tonumber(value) or figures[name]
   end
   opened:close()
+  -- All of it: a figure that is not there any more does not count any more.
+  figures = found
 end
 
 -- Where nothing depends on it, nothing is counted.

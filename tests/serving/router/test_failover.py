@@ -24,7 +24,8 @@ from tritonclient.utils import InferenceServerException
 from models.files import write_atomic
 from serving.fleet import DEFAULT_CLASS, Limits
 from serving.router import envoy
-from serving.router.view import Pool
+from serving.router.transition import Transition
+from serving.router.view import Pool, Threshold
 
 pytestmark = pytest.mark.e2e
 
@@ -278,6 +279,28 @@ def test_new_shares_take_effect_without_restart(two: Any) -> None:
         envoy.write_shares(site.view, site.directory / "envoy")
     _eventually(lambda: split() == {"here": 60})
     assert process.poll() is None
+
+
+def test_a_draining_site_keeps_nothing_however_idle(two: Any) -> None:
+    """A request that finds an idle server stays, by the plan; while the site drains it does not."""
+    site = two.here
+    idle = replace(site.view, thresholds={"app.review": Threshold(stay_below=4, leave_at=8)})
+
+    def answered() -> set[str]:
+        with httpx.Client(base_url=site.url) as client:
+            return {client.post("/v1/moderations").headers["x-headend-site"] for _ in range(5)}
+
+    _eventually(lambda: answered() == {"here"})
+    try:
+        envoy.write_shares(idle, site.directory / "envoy")
+        time.sleep(2)  # the script has read them
+        assert answered() == {"here"}
+        drained = replace(idle, transition=Transition(draining=True))
+        envoy.write_shares(drained, site.directory / "envoy")
+        _eventually(lambda: answered() == {"there"})
+    finally:
+        envoy.write_shares(site.view, site.directory / "envoy")
+    _eventually(lambda: answered() == {"here"})
 
 
 @pytest.fixture
