@@ -80,9 +80,4 @@ def headline(result: Result) -> str:
         case "none":
             if result.complete:
                 return "No verdict: the campaign has no objectives"
-            return f"No verdict: {why_ended(result)}"
-
-
-def why_ended(result: Result) -> str:
-    """Why a run that is not complete ended."""
-    return _ENDED.get(result.ended_by, f"ended by `{result.ended_by}`")
+            return f"No verdict: {_ENDED.get(result.ended_by, f'ended by `{result.ended_by}`')}"

@@ -13,7 +13,7 @@ from loadtests.arrivals import mean_rate
 from loadtests.campaign import Arrival, Campaign, Work
 from loadtests.engine.happenings import words
 from loadtests.results import Judged, Result, Verdict
-from loadtests.verdict import headline, why_ended
+from loadtests.verdict import headline
 
 HELD, MISSED, UNUSABLE = 0, 1, 2
 _COLOURS: dict[Verdict, str] = {"held": "green", "missed": "red", "invalid": "red", "none": "yellow"}
@@ -56,7 +56,7 @@ def show_result(console: Console, result: Result, folder: Path) -> None:
     colour = "bold" if result.complete and not result.judged else f"bold {_COLOURS[result.verdict]}"
     console.print(f"\n[{colour}]{escape(headline(result))}.[/]")
     if not result.complete:
-        console.print(f"[yellow]It ended after {result.seconds:.0f} s: {why_ended(result)}.[/]")
+        console.print(f"[yellow]It ended after {result.seconds:.0f} s.[/]")
     if result.verdict == "invalid":
         console.print("These figures mean nothing:")
     for problem in result.generator.problems:
