@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from serving.router import protocol
-from serving.router.clusters import Protocol
+from serving.router.endpoints import Protocol
 from serving.router.xds import Json, equals, grpc_method, grpc_methods, has, path_regex, unless
 
 MODEL_HEADER = "x-headend-model"

@@ -1,9 +1,10 @@
-"""Envoy's clusters and endpoints: for every pool what is answered here, and where else it may be.
+"""Envoy's clusters: for every pool what is answered here, and where else it may be.
 
 - `model.x.grpc` and `model.x.http` (Triton answers them on different ports): the local site, and the nearest
   others for when it is down;
-- `model.x.live`, `.interactive` and `.batch`: the other sites, by the plan's shares for the class. Between
-  sites HTTP and gRPC go over HTTP/2, so these need no protocol;
+- `model.x.live`, `.interactive` and `.batch`: the other sites, by the plan's shares for the class, and the
+  local site for when they are down. All are asked at their peer listeners, HTTP and gRPC alike over HTTP/2,
+  so these need no protocol;
 - `model.x.grpc.local` and `model.x.http.local`: the local site alone, for what has come from another.
 
 Envoy's circuit breakers refuse, but never send a request elsewhere: which of them a request goes to, is said
@@ -12,23 +13,19 @@ by routes that count (see `admission`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Literal
+from collections.abc import Callable, Iterator
 
 from serving.fleet import CLASSES, DEFAULT_CLASS, Class
-from serving.router import canary, tls
+from serving.router import canary, endpoints, tls
+from serving.router.endpoints import Protocol
 from serving.router.health import PEER_KEEPALIVE, SERVER_KEEPALIVE, health_check, outlier_detection
 from serving.router.shares import ALTERNATIVES, away
-from serving.router.view import LOOPBACK, SERVER, Address, FleetView, Pool, SiteView
+from serving.router.view import LOOPBACK, SERVER, Address, FleetView, Pool
 from serving.router.xds import Json, socket_address
-
-Protocol = Literal["http", "grpc"]
 
 CONNECT_TIMEOUT = "1s"
 AGENT = "agent"
 """The cluster that leads to the site's own agent."""
-WEIGHTS = 10_000
-"""Locality weights are whole numbers: a share of 1 is this."""
 REFUSED = ("refused.full", "refused.late")
 """Clusters that take no request: the routes lead there what they refuse, and Envoy answers at once."""
 
@@ -97,15 +94,21 @@ def assignments(view: FleetView) -> Iterator[Json]:
 
 
 def _at_home(view: FleetView, pool: Pool, protocol: Protocol) -> Json:
-    nearest = [site.name for site in view.nearest(pool)][:ALTERNATIVES]
-    row = ({view.local.name: canary.kept(view, pool)}, nearest)
-    found = _assignment(view, home_cluster(pool, protocol), pool, row, protocol)
-    found["endpoints"] += canary.localities(view, pool, protocol, 1.0, WEIGHTS)
+    nearest = dict.fromkeys([site.name for site in view.nearest(pool)][:ALTERNATIVES], 0.0)
+    tiers = ({view.local.name: canary.kept(view, pool)}, nearest)
+    found = endpoints.assignment(view, home_cluster(pool, protocol), pool, tiers, protocol)
+    found["endpoints"] += canary.localities(view, pool, protocol, 1.0, endpoints.WEIGHTS)
     return found
 
 
 def _elsewhere(view: FleetView, pool: Pool, class_: Class) -> Json:
-    return _assignment(view, away_cluster(pool, class_), pool, away(view, pool, class_))
+    """Where the others are gone, what was led away comes home; before the spare sites, for of home it is
+    certain that it can be reached, and a class may ask no more than two.
+    """
+    split, spare = away(view, pool, class_)
+    home = [view.local.name] if view.local in view.sites_of(pool) else []
+    tiers = (split, dict.fromkeys(home, 0.0), dict.fromkeys(spare, 0.0))
+    return endpoints.assignment(view, away_cluster(pool, class_), pool, tiers)
 
 
 def _has_choice(view: FleetView, pool: Pool) -> bool:
@@ -117,34 +120,6 @@ def _aways(view: FleetView) -> Iterator[tuple[Pool, Class]]:
     for pool in view.pools:
         if any(site.answers(pool) for site in view.others):
             yield from ((pool, class_) for class_ in classes_of(pool))
-
-
-def _assignment(
-    view: FleetView,
-    name: str,
-    pool: Pool,
-    row: tuple[dict[str, float], Sequence[str]],
-    protocol: Protocol = "http",
-) -> Json:
-    """Priority 0 by share, priority 1 the last resort."""
-    split, last = row
-    sites = {site.name: site for site in view.sites}
-    listed = [(site, 0, share) for site, share in split.items()] + [(site, 1, 0.0) for site in last]
-    return {
-        "@type": "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
-        "cluster_name": name,
-        "endpoints": [
-            {
-                "locality": {"zone": site},
-                "priority": priority,
-                "load_balancing_weight": max(1, round(share * WEIGHTS)),
-                "lb_endpoints": [_endpoint(view, sites[site], pool, protocol)],
-            }
-            for site, priority, share in listed
-        ],
-        # 100: load falls as soon as part of a locality is unhealthy (the default lets 28% be down first).
-        "policy": {"overprovisioning_factor": 100},
-    }
 
 
 def _home(view: FleetView, pool: Pool, protocol: Protocol, source: Json) -> Json:
@@ -187,7 +162,7 @@ def _chosen_by_health(pool: Pool, assignment: Json, source: Json | None, *, peer
 def _local(view: FleetView, pool: Pool, protocol: Protocol) -> Json:
     """One endpoint and no probes: there is nothing to choose, and a refused connection says it sooner."""
     name = local_cluster(pool, protocol)
-    endpoint = _endpoint(view, view.local, pool, protocol)
+    endpoint = endpoints.endpoint(view, view.local, pool, protocol)
     return {**_cluster(view, name, protocol), **_static(name, endpoint)}
 
 
@@ -267,28 +242,3 @@ def _cluster(view: FleetView, name: str, protocol: Protocol, keepalive: Json = S
             "tcp_keepalive": {"keepalive_time": 10, "keepalive_interval": 5, "keepalive_probes": 3}
         },
     }
-
-
-def _endpoint(view: FleetView, site: SiteView, pool: Pool, protocol: Protocol) -> Json:
-    if site.name == view.local.name:
-        address, probe = _local_addresses(view, pool, protocol)
-    else:
-        address = probe = site.peer
-    fields, metadata = tls.of_endpoint(view, site)
-    return {
-        "endpoint": {
-            **fields,
-            "address": socket_address(address),
-            "health_check_config": {"port_value": probe.port},
-        },
-        "metadata": {"filter_metadata": {"headend": {"site": site.name}, **metadata}},
-    }
-
-
-def _local_addresses(view: FleetView, pool: Pool, protocol: Protocol) -> tuple[Address, Address]:
-    """Where requests go and where readiness is asked."""
-    ports = view.ports
-    if pool.kind == "app":
-        return Address(LOOPBACK, ports.apps[pool.name]), Address(LOOPBACK, ports.apps[pool.name])
-    port = ports.triton_grpc if protocol == "grpc" else ports.triton_http
-    return Address(LOOPBACK, port), Address(LOOPBACK, ports.triton_http)

@@ -9,8 +9,8 @@ from serving.fleet import Class
 from serving.router.view import FleetView, Pool
 
 LONGEST_ROW = 32
-"""Sites with a share that a cluster lists at most, those with the largest shares: with hundreds of sites, the
-rest of the shares is too small to be worth a connection and its probes."""
+"""Other sites with a share that a cluster lists at most, those with the largest shares: with hundreds of
+sites, the rest of the shares is too small to be worth a connection and its probes."""
 ALTERNATIVES = 4
 """Sites that a cluster lists at least, where the pool has as many: the nearest ones without a share are its
 last resort. A request is not tried at more (see `serving.fleet.classes.ATTEMPTS`)."""

@@ -59,7 +59,7 @@ def of_listener(view: FleetView, source: Secrets) -> Json:
 
 
 def of_cluster(view: FleetView, source: Secrets) -> Json:
-    """What a cluster needs that has endpoints at other sites.
+    """What a cluster needs that has sites' peer listeners as endpoints.
 
     Each must show the certificate of the very site that the endpoint names (`of_endpoint`): one context
     serves them all, and health checks too.
@@ -85,8 +85,8 @@ def of_cluster(view: FleetView, source: Secrets) -> Json:
 
 
 def of_endpoint(view: FleetView, site: SiteView) -> tuple[Json, Json]:
-    """What an endpoint of another site carries: fields, and metadata that chooses its transport."""
-    if view.identity is None or site.name == view.local.name:
+    """What a site's peer listener carries as an endpoint: fields, and metadata that chooses its transport."""
+    if view.identity is None:
         return {}, {}
     return {"hostname": server_name(view.fleet, site.name)}, {_MATCH: {"peer": "yes"}}
 

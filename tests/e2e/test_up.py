@@ -138,7 +138,8 @@ class Steady:
                 assert answer.status_code == 200, answer.text
                 self.answered += 1
             except Exception as error:  # whatever it is, the client saw it
-                self.failures.append(f"{time.strftime('%H:%M:%S')} {error!r}")
+                # Triton's exceptions say what happened in their text alone.
+                self.failures.append(f"{time.strftime('%H:%M:%S')} {type(error).__name__}: {error}")
             time.sleep(0.02)
 
     def stop(self):

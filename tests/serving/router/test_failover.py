@@ -120,6 +120,27 @@ async def test_a_killed_envoy_of_the_other_site_fails_no_request_here(two: Any) 
     assert all(answers[kind] > 10 for kind in ("grpc", "http", "app")), answers
 
 
+async def test_what_the_plan_leads_away_is_answered_here_when_the_other_site_is_gone(two: Any) -> None:
+    """Before this front door has noticed, and after; the plan knows nothing of it."""
+    away = {(Pool(*pool), DEFAULT_CLASS): {"there": 1.0} for pool in (("model", "echo"), ("app", "review"))}
+    out = two.here.directory / "envoy"
+
+    def kill_and_restart() -> None:
+        time.sleep(3)  # the scripts have read the shares
+        two.there.parts["envoy"].kill()
+        time.sleep(5)
+        two.there.restart("envoy")
+
+    envoy.write_shares(replace(two.here.view, plan=away), out)
+    try:
+        answers = await steadily(two.here.url, kill_and_restart)
+    finally:
+        envoy.write_shares(two.here.view, out)
+    _eventually(lambda: not unwell(two.here))
+    assert min(answers[site] for site in SITES) > 20, answers
+    assert all(answers[kind] > 10 for kind in ("grpc", "http", "app")), answers
+
+
 @pytest.mark.parametrize("module", [triton_grpc_aio, triton_http_aio])
 async def test_a_full_queue_spills_to_the_other_site(two: Any, module: Any) -> None:
     before = executed(two, "there")

@@ -8,7 +8,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -18,9 +18,10 @@ import pytest
 from router_parts import RunningSite, eventually
 from waiting import free_ports
 
-from serving.fleet import Fleet
+from serving.fleet import DEFAULT_CLASS, Fleet
 from serving.identity import Authority, SiteIdentity, client_context, server_name, spiffe_id
-from serving.router import tls
+from serving.router import envoy, tls
+from serving.router.view import Pool
 
 pytestmark = pytest.mark.e2e
 
@@ -212,3 +213,17 @@ def test_a_revoked_site_is_shut_out_and_comes_back(sites: Sites) -> None:
     eventually(lambda: _answered_by(sites.a.url, "a") is None, "no hop, on old connections neither", 10)
     sites.authority.issue("b", b)
     eventually(lambda: _answered_by(sites.a.url, "a") == "b", "a hop again")
+
+
+def test_what_the_plan_leads_to_a_dead_site_comes_home(sites: Sites) -> None:
+    """Through the own peer listener, which knows the own certificate."""
+    a, out = sites.a, sites.a.directory / "envoy"
+    plan = {(Pool("app", "review"), DEFAULT_CLASS): {"b": 1.0}}
+    envoy.write_shares(replace(a.view, plan=plan), out)
+    eventually(lambda: _answered_by(a.url, "x") == "b", "the plan is followed")
+    sites.b.parts["envoy"].kill()
+    try:
+        assert {_answered_by(a.url, "x") for _ in range(30)} == {"a"}
+    finally:
+        sites.b.restart("envoy")
+        envoy.write_shares(a.view, out)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,8 @@ from test_router_config import endpoints_of
 
 from models.errors import DeclarationError
 from serving.fleet import DEFAULT_CLASS, Fleet
-from serving.router.clusters import WEIGHTS
+from serving.router.clusters import away_cluster, classes_of
+from serving.router.endpoints import WEIGHTS
 from serving.router.shares import ALTERNATIVES, LONGEST_ROW, away, shares
 from serving.router.view import FleetView, LocalPorts, Pool
 
@@ -74,17 +76,30 @@ def test_what_leaves_is_split_among_others_as_planned(view: FleetView, data: st.
             assert split[site] == pytest.approx(share / sum(shared.values()))
 
 
+def _chosen(view: FleetView) -> list[list[dict[str, Any]]]:
+    """Of every cluster whose endpoints are chosen by health; the others have but one."""
+    return [each for each in endpoints_of(view).values() if "locality" in each[0]]
+
+
 @given(views())
 def test_endpoints_are_what_envoy_takes(view: FleetView) -> None:
-    for localities in endpoints_of(view).values():
-        if "locality" not in localities[0]:
-            continue  # one endpoint that is never chosen by health
+    for localities in _chosen(view):
         zones = [locality["locality"]["zone"] for locality in localities]
         assert len(set(zones)) == len(zones)
         # Envoy wants priorities without gaps, and weights of at least 1.
         priorities = {locality["priority"] for locality in localities}
         assert priorities == set(range(len(priorities)))
         assert all(1 <= locality["load_balancing_weight"] <= WEIGHTS for locality in localities)
+
+
+@given(views())
+def test_what_leaves_comes_home_when_those_with_a_share_are_down(view: FleetView) -> None:
+    found = endpoints_of(view)
+    for pool in view.pools:
+        others = [site for site in view.sites_of(pool) if site is not view.local]
+        for name in (away_cluster(pool, class_) for class_ in classes_of(pool) if others):
+            home = [each["priority"] for each in found[name] if each["locality"]["zone"] == view.local.name]
+            assert home == ([1] if view.local.answers(pool) else [])
 
 
 def test_of_many_sites_a_row_lists_few() -> None:
@@ -98,7 +113,8 @@ def test_of_many_sites_a_row_lists_few() -> None:
     assert set(away(view, pool, "live")[0]) == {"s700", "s701", "s1", "s10"}
     everywhere = replace(view, plan={(pool, "live"): dict.fromkeys(sites, 1.0)})
     assert len(away(everywhere, pool, "live")[0]) == LONGEST_ROW
-    assert all(len(each) <= LONGEST_ROW for each in endpoints_of(everywhere).values())
+    others = [[each for each in found if each["locality"]["zone"] != "s0"] for found in _chosen(everywhere)]
+    assert all(len(each) <= LONGEST_ROW for each in others)
 
 
 @given(views())
