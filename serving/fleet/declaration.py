@@ -70,7 +70,7 @@ class Limits(Strict):
     body_mib: int = Field(default=256, ge=1, le=4096)
     """Largest request body, MiB."""
     timeout_s: float = Field(default=600, gt=0)
-    """Longest a request may take, seconds."""
+    """Longest an answer may take once the request has arrived, seconds."""
     concurrency: int = Field(default=256, ge=1)
     """Requests in flight per pool through one front door; beyond it they are refused."""
 

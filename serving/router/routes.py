@@ -39,6 +39,11 @@ AGENT_TIMEOUT = "5s"
 STREAM_MAX_AGE = "3600s"
 """A bidirectional stream stays on one host for life, so its life is bounded; clients reopen it."""
 
+UPLOAD_S = 60
+"""The limit on a request's time counts from when all of the request has arrived; until then it may take so
+much longer. Servers are told the later end (`grpc-timeout`): theirs must not come at the same moment as the
+front door's own, or chance decides whose words a client reads."""
+
 _APP_PATHS = {"subtitles": ["/v1/audio/"], "review": ["/v1/moderations"]}
 _MODEL_METHODS_PREFIX = f"/{protocol.SERVICE}/Model"
 _LOST = "connect-failure,refused-stream,reset"
@@ -209,12 +214,14 @@ def _cluster(view: FleetView, call: Call, pool: Pool, scope: Scope, class_: Clas
 
 
 def _timeouts(view: FleetView, call: Call) -> Json:
+    """For gRPC Envoy ignores `timeout` beside `max_stream_duration`: the listeners' idle timeout is it."""
     limit = f"{view.limits.timeout_s}s"
     if call.is_stream:
         longest = {"max_stream_duration": STREAM_MAX_AGE, "grpc_timeout_header_max": STREAM_MAX_AGE}
         return {"timeout": "0s", "idle_timeout": limit, "max_stream_duration": longest}
     # A deadline that the request brings counts where it is shorter; `listeners` make it Envoy's timeout.
-    longest = {"max_stream_duration": limit, "grpc_timeout_header_max": limit}
+    whole = f"{view.limits.timeout_s + UPLOAD_S}s"
+    longest = {"max_stream_duration": whole, "grpc_timeout_header_max": whole}
     return {"timeout": limit, "max_stream_duration": longest}
 
 

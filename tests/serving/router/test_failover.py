@@ -333,6 +333,9 @@ def tight(two: Any) -> Iterator[None]:
     envoy.write_config(replace(site.view, limits=limits), out, access_log=log)
     large = {"url": f"{site.url}/v1/moderations", "content": b"x" * 2_000_000}
     _eventually(lambda: httpx.post(**large).status_code == 413)
+    # Listeners and clusters are taken up each in their own time.
+    clusters = f"http://127.0.0.1:{site.view.ports.admin}/clusters"
+    _eventually(lambda: "app.review.http::default_priority::max_requests::1\n" in httpx.get(clusters).text)
     yield
     envoy.write_config(site.view, out, access_log=log)
     _eventually(lambda: httpx.post(**large).status_code == 200)
@@ -359,8 +362,12 @@ async def test_limits_are_said_in_the_apis_style(two: Any) -> None:
         assert caught.value.status() == "StatusCode.DEADLINE_EXCEEDED"
         asked = (client.infer("slow", inputs(triton_grpc_aio, (1, 4))) for _ in range(3))
         results = await asyncio.gather(*asked, return_exceptions=True)
-    full = [each for each in results if isinstance(each, InferenceServerException) and "is full" in str(each)]
+    refused = [each for each in results if isinstance(each, InferenceServerException)]
+    full = [each for each in refused if "is full" in str(each)]
     assert {each.status() for each in full} == {"StatusCode.RESOURCE_EXHAUSTED"}
+    # Triton's own "Deadline Exceeded" does not come first.
+    late = [str(each) for each in refused if each.status() == "StatusCode.DEADLINE_EXCEEDED"]
+    assert all("within 0.4 seconds" in each for each in late), late
 
 
 def test_a_broken_file_leaves_what_was(two: Any) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -33,7 +34,7 @@ sites:
   near: {{front_door: "127.0.0.1:{near}", peer: "127.0.0.1:{near_peer}", models: []}}
   far: {{front_door: "127.0.0.1:{far}", peer: "127.0.0.1:{far_peer}", apps: []}}
 """
-TRACE, CLIENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+TRACES, CLIENT = [f"0af7651916cd43dd8448eb211c80319{each}" for each in range(5)], "b7ad6b7169203331"
 
 
 @pytest.fixture(scope="module")
@@ -120,16 +121,36 @@ WAY = [
 """Upwards. A front door makes two spans: of the request that it got, and of what it asked for."""
 
 
+@pytest.fixture(scope="module")
+def spans(door: str, collector: Collector) -> list[Span]:
+    """Of requests that nobody asked to trace, and of one that its client traces."""
+    for flags in ("", "00"):
+        trace = f"{flags or 'ff':0>32}"
+        headers = {"traceparent": f"00-{trace}-{CLIENT}-{flags}"} if flags else {}
+        assert httpx.post(f"{door}/v1/moderations", headers=headers, json={}, timeout=30).is_success
+    # Envoy posts its spans every five seconds. Triton 2.51 loses a batch of its own now and then (12 of 110
+    # on a busy machine, never one of the others'): what is then asked anew leaves a whole trace.
+    for trace in TRACES:
+        headers = {"traceparent": f"00-{trace}-{CLIENT}-01", "x-headend-class": "live"}
+        answer = httpx.post(f"{door}/v1/moderations", headers=headers, json={}, timeout=30)
+        assert answer.json() == [0, 1, 2]
+        until(lambda trace=trace: len(_ours(collector.trace(trace))) >= len(WAY) - 3, "our spans", 20)
+        with suppress(AssertionError):
+            until(lambda trace=trace: len(_lineage(collector.trace(trace))) >= len(WAY), "Triton's spans", 3)
+            break
+    return collector.spans
+
+
+def _ours(spans: list[Span]) -> list[Span]:
+    return [span for span in spans if span.service != "headend-triton"]
+
+
 @pytest.mark.e2e
-def test_a_trace_leads_from_the_client_to_triton_and_through_both_sites(
-    door: str, collector: Collector
-) -> None:
-    headers = {"traceparent": f"00-{TRACE}-{CLIENT}-01", "x-headend-class": "live"}
-    answer = httpx.post(f"{door}/v1/moderations", headers=headers, json={}, timeout=30)
-    assert answer.json() == [0, 1, 2]
-    until(lambda: len(_lineage(collector.trace(TRACE))) >= len(WAY), "all spans", 20)
-    assert _lineage(collector.trace(TRACE)) == WAY
-    first = next(span for span in collector.trace(TRACE) if span.parent == CLIENT)
+def test_a_trace_leads_from_the_client_to_triton_and_through_both_sites(spans: list[Span]) -> None:
+    last = [each for each in TRACES if any(span.trace == each for span in spans)][-1]
+    found = [span for span in spans if span.trace == last]
+    assert _lineage(found) == WAY
+    first = next(span for span in found if span.parent == CLIENT)
     assert {key: value for key, value in first.tags.items() if key.startswith("headend.")} == {
         "headend.site": "near",
         "headend.pool": "review",
@@ -139,18 +160,10 @@ def test_a_trace_leads_from_the_client_to_triton_and_through_both_sites(
 
 
 @pytest.mark.e2e
-def test_what_nobody_asked_to_trace_leaves_no_span(door: str, collector: Collector) -> None:
-    for flags in ("", "00"):
-        trace = f"{flags or 'ff':0>32}"
-        headers = {"traceparent": f"00-{trace}-{CLIENT}-{flags}"} if flags else {}
-        assert httpx.post(f"{door}/v1/moderations", headers=headers, json={}, timeout=30).is_success
-    # What is traced after them has arrived; so would they have.
-    asked = {"traceparent": f"00-{CLIENT * 2}-{CLIENT}-01"}
-    assert httpx.post(f"{door}/v1/moderations", headers=asked, json={}, timeout=30).is_success
-    until(lambda: len(_lineage(collector.trace(CLIENT * 2))) >= len(WAY), "all spans", 20)
-    # Triton does not look at the sampling flag (see `Tracing.inside_triton`).
-    others = {span.trace for span in collector.spans if span.service != "headend-triton"}
-    assert others <= {TRACE, CLIENT * 2}
+def test_what_nobody_asked_to_trace_leaves_no_span(spans: list[Span]) -> None:
+    # What was traced after them has arrived; so would they have. Triton does not look at the sampling flag
+    # (see `Tracing.inside_triton`).
+    assert {span.trace for span in _ours(spans)} <= set(TRACES)
 
 
 @pytest.mark.parametrize(
