@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -62,6 +65,9 @@ class Part:
                 self.process.wait(timeout=20)
             except subprocess.TimeoutExpired:
                 self.kill()
+            # What a killed Triton leaves behind; each part leads a session of its own.
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
 
 
 @dataclass
