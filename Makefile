@@ -29,7 +29,7 @@ check: setup
 	$(BIN)/lint-imports
 
 test: check
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 3 --durations=30
 
 golden: setup
 	HEADEND_UPDATE_GOLDEN=1 $(BIN)/python -m pytest -q tests/serving/router/test_golden_fleets.py

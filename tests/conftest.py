@@ -1,20 +1,23 @@
-"""How `pytest -n` spreads tests over processes: end-to-end tests, which share a running fleet, in one."""
+"""How `pytest -n` spreads tests over processes: those that share the running demo fleet in one."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-E2E = "tests/e2e/"
+DEMO = ("test_apps", "test_loadtest", "test_readme", "test_up")
+"""Files of `tests/e2e` with tests that ask the demo fleet."""
 
 
 class _ByFile(LoadScopeScheduling):
-    """A file's tests stay together, and so do all end-to-end tests. (xdist's groups need an older pytest.)"""
+    """A file's tests stay together, as do the demo fleet's. (xdist's own groups need an older pytest.)"""
 
     def _split_scope(self, nodeid: str) -> str:
-        return E2E if nodeid.startswith(E2E) else nodeid.partition("::")[0]
+        file = nodeid.partition("::")[0]
+        return "demo" if file.startswith("tests/e2e/") and Path(file).stem in DEMO else file
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _ByFile:
