@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from serving.router.plan.problem import Floats, Member
+from serving.router.plan.problem import Floats, Ints, Member
 from serving.router.plan.wait import GRID
 
 WALL = 1e-3
@@ -29,6 +29,8 @@ class Supply:
     """Seconds."""
     areas: Floats
     """The integral of loads over prices, from the first knot to each."""
+    capacity: Floats
+    """Requests a second of all classes, by member."""
 
     @classmethod
     def of(
@@ -55,16 +57,16 @@ class Supply:
         loads = np.concatenate([GRID[kept], [bound, most], most + over])
         walls = at_most + wall_s * np.concatenate([[1.0], 1 + over[1:]])
         whole = np.concatenate([prices[:, kept], at_bound, at_most, walls], axis=1)
-        return cls._beyond(capacity * loads, whole, placed[:, None])
+        return cls._beyond(capacity * loads, whole, placed, capacity[:, 0])
 
     @classmethod
-    def _beyond(cls, loads: Floats, prices: Floats, placed: Floats) -> Supply:
+    def _beyond(cls, loads: Floats, prices: Floats, placed: Floats, capacity: Floats) -> Supply:
         """Without what is placed already: the price begins where that has brought it."""
-        if not placed.any():
-            return cls(loads, prices, cls._areas(loads, prices))
-        start = np.array([np.interp(a, x, y) for a, x, y in zip(placed[:, 0], loads, prices, strict=True)])
-        loads, prices = np.maximum(loads - placed, 0.0), np.maximum(prices, start[:, None])
-        return cls(loads, prices, cls._areas(loads, prices))
+        if placed.any():
+            start = np.array([np.interp(a, x, y) for a, x, y in zip(placed, loads, prices, strict=True)])
+            loads = np.maximum(loads - placed[:, None], 0.0)
+            prices = np.maximum(prices, start[:, None])
+        return cls(loads, prices, cls._areas(loads, prices), capacity)
 
     @staticmethod
     def _areas(loads: Floats, prices: Floats) -> Floats:
@@ -81,13 +83,22 @@ class Supply:
         beyond = np.maximum(price - x0, 0.0)
         return y0 + slope * beyond, slope, self.areas[rows, knot] + beyond * (y0 + slope * beyond / 2)
 
+    def price(self, load: Floats) -> Floats:
+        """At which each member supplies this."""
+        return self._on_the_line(load)[1]
+
     def cost(self, load: Floats) -> float:
         """Seconds a second that all members together cost at these loads of each."""
+        knot, price = self._on_the_line(load)
+        rows = np.arange(len(load))
+        x0, y0 = self.loads[rows, knot], self.prices[rows, knot]
+        below = x0 * y0 - self.areas[rows, knot]
+        return float((below + (load - x0) * (y0 + price) / 2).sum())
+
+    def _on_the_line(self, load: Floats) -> tuple[Ints, Floats]:
+        """The knot at or before each member's load, and the price there."""
         rows = np.arange(len(load))
         knot = np.clip((self.loads <= load[:, None]).sum(axis=1) - 1, 0, self.loads.shape[1] - 2)
         x0, x1 = self.loads[rows, knot], self.loads[rows, knot + 1]
         y0, y1 = self.prices[rows, knot], self.prices[rows, knot + 1]
-        beyond = load - x0
-        price = y0 + np.where(x1 > x0, (y1 - y0) / np.maximum(x1 - x0, 1e-300), 0.0) * beyond
-        below = x0 * y0 - self.areas[rows, knot]
-        return float((below + beyond * (y0 + price) / 2).sum())
+        return knot, y0 + np.where(x1 > x0, (y1 - y0) / np.maximum(x1 - x0, 1e-300), 0.0) * (load - x0)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from made_problems import CLS, problem
 
@@ -89,8 +89,47 @@ def test_prefer_local_leaves_only_when_full(of: Problem) -> None:
                 assert made.shares[member.site, CLS, class_][member.site] > 0.99
 
 
+def _one_site_is_nearly_all() -> Problem:
+    """Servers that never wait before they are nearly full: prices hardly rise, and then at once."""
+    ways = {
+        ("a", "c"): 28.0,
+        ("c", "e"): 4.0,
+        ("d", "e"): 15.0,
+        **dict.fromkeys(
+            (("a", "b"), ("a", "d"), ("a", "e"), ("b", "c"), ("b", "d"), ("b", "e"), ("c", "d")), 3.0
+        ),
+    }
+    return problem(
+        [
+            Member("a", 7, 0.002, cv2=0.0),
+            Member("c", 1, 0.03125, cv2=0.0),
+            *(Member(site, 1, 0.125, cv2=0.0) for site in ("d", "e")),
+        ],
+        {
+            "live": dict.fromkeys(NAMES, 99.344),
+            "interactive": dict.fromkeys(NAMES, 248.36),
+            "batch": dict.fromkeys(NAMES, 149.016),
+        },
+        rtts_ms=ways,
+        doors=NAMES,
+        request_bytes=1e5,
+        s_per_byte=np.full((5, 5), 1e-8) * (1 - np.eye(5)),
+    )
+
+
+def _one_site_is_very_small() -> Problem:
+    """The ten-thousandth part of all that is offered is more than it can take."""
+    return problem(
+        [Member("a", 8, 1e-5), Member("b", 1, 0.02)],
+        {"interactive": {"a": 280_000.0, "b": 280_000.0}},
+        rtt_ms=100.0,
+    )
+
+
 @few
 @given(problems(load=0.7))
+@example(_one_site_is_nearly_all())
+@example(_one_site_is_very_small())
 def test_no_site_is_above_its_bound_when_there_is_room_elsewhere(of: Problem) -> None:
     """Ways are short against waits here, and anything may go anywhere."""
     pool = of.pools[0]
