@@ -24,7 +24,7 @@ PATIENCE: dict[Class, float] = {"live": 0.1, "interactive": 1, "batch": 10}
 programme is worth nothing, a batch job has all night."""
 PRIORITY: dict[Class, int] = {"live": 1, "interactive": 2, "batch": 3}
 """Triton's `priority` request parameter for each class; 1 is served first."""
-QUEUE_SHARE: dict[Class, float] = {"live": 1.0, "interactive": 0.5, "batch": 0.25}
+QUEUE_SHARE: dict[Class, float] = {"live": 1.0, "interactive": 0.75, "batch": 0.25}
 """How much of a queue may be full when a request of this class still joins it. A model answers in the order
 of arrival, so whatever waits, waits before a live request that comes next: an urgent class may find a longer
 queue than a patient one may leave. Batch waits outside, with its client."""

@@ -33,7 +33,7 @@ sites:
 """
 
 
-ROOMS = {"model.guarded": Room(1, queue=1), "model.paced": Room(1, queue=4)}
+ROOMS = {"model.guarded": Room(1, queue=1), "model.paced": Room(1, queue=8)}
 
 
 def _triton(site: RunningSite, metrics: int) -> Part:

@@ -146,13 +146,12 @@ async def test_under_twice_the_load_live_holds_and_nothing_collapses(two: Any) -
         async def one(class_: Class, at: float) -> None:
             await asyncio.sleep(max(0.0, at - time.monotonic()))
             headers = {"x-headend-class": class_}
-            sent = time.monotonic()  # a generator that is late is not the front door's fault
             answer = await client.post(infer("paced"), json=BODY, headers=headers)
             found = heard[class_]
             found.statuses[answer.status_code] += 1
             found.attempts.append(int(answer.headers["x-envoy-attempt-count"]))
             if answer.status_code == 200:
-                found.seconds.append(time.monotonic() - sent)
+                found.seconds.append(time.monotonic() - at)
 
         begin = time.monotonic() + 0.2
         starts = [
@@ -166,11 +165,9 @@ async def test_under_twice_the_load_live_holds_and_nothing_collapses(two: Any) -
     assert all(set(found) <= {200, 429} for found in told.values()), told
     answered = {class_: heard[class_].statuses[200] / (rate * lasts) for class_, rate in rates.items()}
     assert answered["live"] == 1, told
-    # Where three are in flight at both sites it is refused too; batch keeps two places full at most.
-    assert answered["interactive"] > 0.85, told
-    assert answered["batch"] < 0.75, told
-    # Five in flight at most, 40 ms each, and what a busy machine adds.
-    assert float(np.quantile(heard["live"].seconds, 0.99)) < 1.0
+    assert answered["interactive"] > 0.95, told
+    assert answered["batch"] < 0.5, told
+    assert float(np.quantile(heard["live"].seconds, 0.99)) < 0.6
     # 50 a second fit; what is left over by the urgent classes goes to batch.
     assert sum(found.statuses[200] for found in heard.values()) > 0.8 * 50 * lasts, told
     for class_, found in heard.items():

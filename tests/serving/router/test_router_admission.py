@@ -53,7 +53,7 @@ def test_figures_are_what_the_script_reads() -> None:
         "kept.interactive": "1",
         "kept.batch": "1",
         "room.live": "96",
-        "room.interactive": "64",
+        "room.interactive": "80",
         "room.batch": "48",
         "counted": "1",
         "stay_below": "2",
