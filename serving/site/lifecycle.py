@@ -156,13 +156,14 @@ def _change(
     pending = {kind: value for kind, value in spec.derived.items() if kind != derive.REPOSITORY}
     directory.write_spec(spec.model_copy(update={"derived": pending}) if swap else spec)
     reload(directory, spec)
-    if started := [*plan.start, *plan.restart]:
-        tell(f"{directory.site}: starting {', '.join(started)}")
-        wait_ready([directory], tell)
-    if swap:
+    if swap:  # before the front door is waited for, which is not ready while one of its pools has no server
+        wait_ready([directory], tell, ["triton"])
         tell(f"{directory.site}: loading {', '.join(changes.written) or 'what is not loaded'}")
         _swap_models(directory, changes)
         directory.write_spec(spec)
+    if started := [*plan.start, *plan.restart]:
+        tell(f"{directory.site}: starting {', '.join(started)}")
+        wait_ready([directory], tell, started)
 
 
 def reload(directory: SiteDirectory, spec: SiteSpec) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from models.errors import HeadendError
 from serving.site import logs
@@ -20,8 +20,10 @@ _CALM = {State.STARTING, State.READY, State.STOPPED}
 _COMING = {State.STARTING, State.RESTARTING}
 
 
-def wait_ready(directories: Iterable[SiteDirectory], tell: Progress) -> None:
-    """Wait until every part is ready.
+def wait_ready(
+    directories: Iterable[SiteDirectory], tell: Progress, parts: Collection[str] | None = None
+) -> None:
+    """Wait until every part is ready, or those named in `parts`.
 
     Raises `HeadendError` with a part's last log lines when it was given up or is not ready within its time.
     """
@@ -32,6 +34,10 @@ def wait_ready(directories: Iterable[SiteDirectory], tell: Progress) -> None:
         for directory in list(waiting):
             state = living(directory)
             news.of(state)
+            if parts is not None:
+                state = state.model_copy(
+                    update={"parts": [part for part in state.parts if part.name in parts]}
+                )
             if (part := _stuck(state)) is None:
                 stuck_since.pop(directory.site, None)
             else:
