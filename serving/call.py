@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import mimetypes
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,6 +14,7 @@ from rich.markup import escape
 
 from models.console import err, out, print_json
 from models.errors import HeadendError, UsageError
+from serving import credential
 from serving.fleet import Fleet
 from serving.site.status import running_fleet
 
@@ -105,7 +105,7 @@ def _first_answer(
     for door in doors:
         try:
             with httpx.Client(
-                base_url=f"http://{door}", headers=_credential(), timeout=_TIMEOUT, trust_env=False
+                base_url=f"http://{door}", headers=credential.headers(), timeout=_TIMEOUT, trust_env=False
             ) as client:
                 response = ask(client)
         except httpx.ConnectError:
@@ -119,11 +119,6 @@ def _first_answer(
             raise HeadendError(f"{_sentence(response)} (HTTP {response.status_code} from {door})")
         return response, door
     raise HeadendError(f"No front door answers at {' or '.join(doors)}.", hint="Start the fleet: headend up")
-
-
-def _credential() -> dict[str, str]:
-    key = os.environ.get("HEADEND_API_KEY")
-    return {"authorization": f"Bearer {key}"} if key else {}
 
 
 def _answered(response: httpx.Response, door: str) -> dict[str, Any]:

@@ -25,6 +25,8 @@ from models.errors import HeadendError
 from models.home import home
 from models.store import open_store
 from serving.fleet import Fleet, demo_fleet
+from serving.identity import SiteIdentity
+from serving.identity.certificates import is_due, utc_now
 from serving.router import envoy
 from serving.router.view import FleetView, LocalPorts
 from serving.site import ports
@@ -307,6 +309,25 @@ def _bundles(fleet: Fleet) -> Iterator[Finding]:
     )
 
 
+def _certificates(fleet: Fleet) -> Iterator[Finding]:
+    for site in fleet.sites:
+        identity = SiteIdentity.of(fleet.fleet, site)
+        if not identity.exists:
+            continue
+        certificate = identity.read_certificate()
+        expires = certificate.not_valid_after_utc
+        over, due = expires < utc_now(), is_due(certificate)
+        yield Finding(
+            f"certificate of {site}",
+            "problem" if over else "note" if due else "ok",
+            f"{'expired' if over else 'valid until'} {expires:%Y-%m-%d %H:%M} UTC",
+            f"Its agent renews it where it runs and reaches the authority's machine; by hand: headend fleet "
+            f"ca request {site} --to DIRECTORY"
+            if over or due
+            else "",
+        )
+
+
 CHECKS: tuple[Callable[[Fleet], Iterator[Finding]], ...] = (
     _python,
     _processor,
@@ -322,5 +343,6 @@ CHECKS: tuple[Callable[[Fleet], Iterator[Finding]], ...] = (
     _gpu,
     _codecs,
     _addresses,
+    _certificates,
     _bundles,
 )

@@ -10,17 +10,18 @@ from rich.table import Table
 
 from models.console import out, print_json
 from models.errors import UsageError
+from models.files import write_atomic
 from serving.fleet import Fleet
-from serving.identity import Authority, SiteIdentity, spiffe_id
+from serving.identity import Authority, SiteIdentity, requests, spiffe_id
 from serving.site.status import running_fleet
 
 app = typer.Typer(help="The fleet's own matters: its certificate authority.", no_args_is_help=True)
 ca = typer.Typer(
     no_args_is_help=True,
     help="Certificates by which sites know each other.\n\n"
-    "Keep the authority on one machine. Sites on it get their files by themselves; for a site elsewhere, "
-    "`issue SITE --to DIRECTORY`, carry the four files there, and put them into "
-    "`$HEADEND_HOME/fleets/FLEET/SITE/identity/`. A front door takes up new files while it runs.",
+    "Keep the authority on one machine. Sites on it get their files by themselves. A site elsewhere asks: "
+    "`request` there, `issue` here, `accept` there. Its key never leaves it, and its agent fetches later "
+    "certificates by itself. A front door takes up new files while it runs.",
 )
 app.add_typer(ca, name="ca")
 
@@ -38,7 +39,8 @@ _DONE = {
 }
 _NEXT = {
     "trust": "Carry ca.pem and crl.pem to the sites elsewhere; then the next step: headend fleet ca rotate",
-    "issue": "Issue certificates to the sites elsewhere; then the last step: headend fleet ca rotate",
+    "issue": "When the sites elsewhere have certificates of it (their agents ask in time, or `request`), "
+    "the last step: headend fleet ca rotate",
     "finish": "Carry ca.pem and crl.pem to the sites elsewhere.",
 }
 
@@ -51,23 +53,80 @@ def make(file: FleetFile = None, as_json: AsJson = False) -> None:
 
 
 @ca.command()
+def request(
+    site: OneSite,
+    to: Annotated[Path, typer.Option("--to", help="Directory for the request, to be carried.")],
+    file: FleetFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """On the machine of a site elsewhere: make a key, and a request for its certificate.
+
+    Asking once more, before the answer is accepted, makes the same request.
+    """
+    fleet = _with_site(file, site)
+    made = requests.make(fleet.fleet, site, SiteIdentity.of(fleet.fleet, site))
+    path = to / f"{site}.csr"
+    to.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, made)
+    if as_json:
+        print_json({"site": site, "request": str(path)})
+    else:
+        out.print(f"{path}\nWhere the authority is: headend fleet ca issue {site} --request {path} --to {to}")
+
+
+@ca.command()
 def issue(
     site: OneSite,
-    to: Annotated[
+    asked: Annotated[
         Path | None,
-        typer.Option("--to", help="Directory for the files, to be carried; by default the site's own here."),
+        typer.Option("--request", help="The request of a site elsewhere.", exists=True, dir_okay=False),
+    ] = None,
+    to: Annotated[
+        Path | None, typer.Option("--to", help="With `--request`: directory for the answer, to be carried.")
     ] = None,
     file: FleetFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Issue a site a new key and certificate; the earlier one stays valid until it expires."""
+    """Issue a site a certificate; the earlier one stays valid until it expires."""
     fleet = _with_site(file, site)
-    identity = SiteIdentity(to) if to else SiteIdentity.of(fleet.fleet, site)
-    issued = Authority(fleet.fleet).issue(site, identity)
-    if as_json:
-        print_json(issued.model_dump(mode="json") | {"directory": str(identity.path)})
+    if (asked is None) is not (to is None):
+        raise UsageError(
+            "`--request` and `--to` go together: a key is made where it is used.",
+            hint=f"On the machine of {site}: headend fleet ca request {site} --to DIRECTORY",
+        )
+    authority = Authority(fleet.fleet)
+    if asked and to:
+        requests.answer(authority, site, asked.read_bytes(), to)
+        directory, todo = to, f"\nOn the machine of {site}: headend fleet ca accept {site} {to}"
     else:
-        out.print(f"{site}: {identity.path}, valid until {issued.expires:%Y-%m-%d %H:%M} UTC")
+        identity = SiteIdentity.of(fleet.fleet, site)
+        authority.issue(site, identity)
+        directory, todo = identity.path, ""
+    issued = authority.register.of(site)[-1]
+    if as_json:
+        print_json(issued.model_dump(mode="json", exclude={"certificate"}) | {"directory": str(directory)})
+    else:
+        out.print(f"{site}: {directory}, valid until {issued.expires:%Y-%m-%d %H:%M} UTC{todo}")
+
+
+@ca.command()
+def accept(
+    site: OneSite,
+    answer: Annotated[
+        Path, typer.Argument(help="The directory that `issue` wrote.", exists=True, file_okay=False)
+    ],
+    file: FleetFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """On the machine of a site elsewhere: take the certificate that it has requested."""
+    fleet = _with_site(file, site)
+    identity = SiteIdentity.of(fleet.fleet, site)
+    requests.accept(fleet.fleet, site, identity, answer)
+    expires = identity.read_certificate().not_valid_after_utc
+    if as_json:
+        print_json({"site": site, "expires": expires.isoformat(), "directory": str(identity.path)})
+    else:
+        out.print(f"{site}: {identity.path}, valid until {expires:%Y-%m-%d %H:%M} UTC")
 
 
 @ca.command()
@@ -114,7 +173,7 @@ def _show(fleet: Fleet, authority: Authority, as_json: bool) -> None:
                 {"name": each.subject.rfc4514_string(), "expires": each.not_valid_after_utc.isoformat()}
                 for each in authority.authorities
             ],
-            **authority.register.model_dump(mode="json"),
+            **authority.register.model_dump(mode="json", exclude={"issued": {"__all__": {"certificate"}}}),
         }
         return print_json(found)
     for each in authority.authorities:

@@ -15,7 +15,8 @@ from loadtests.inputs.judging import Found
 from loadtests.inputs.tensors import questions
 from loadtests.results import Outcome
 from models.errors import UsageError
-from serving.fleet import AppName
+from serving import credential
+from serving.fleet import CLASS_HEADER, AppName
 
 SITE_HEADER, ATTEMPTS_HEADER = "x-headend-site", "x-envoy-attempt-count"
 _SAID = 300
@@ -100,6 +101,11 @@ def guarded(judge: Callable[[], Found]) -> Found:
         return Found(f"the answer is not of the form that was asked for: {error!r}")
 
 
+def identifying(work: Work) -> dict[str, str]:
+    """Headers of every request: its class, and the key of whoever runs the campaign."""
+    return {CLASS_HEADER: work.class_, **credential.headers()}
+
+
 def answered(found: Found, headers: Headers) -> Answer:
     """An answer that came."""
     outcome: Outcome = "wrong" if found.problem else "ok"
@@ -108,7 +114,11 @@ def answered(found: Found, headers: Headers) -> Answer:
 
 def failed(outcome: Outcome, detail: str, headers: Headers | None = None) -> Answer:
     """An error, with the headers of the answer that said so."""
-    return Answer(outcome, *_way({} if headers is None else headers), " ".join(detail.split())[:_SAID])
+    return Answer(
+        outcome,
+        *_way({} if headers is None else headers),
+        credential.hidden(" ".join(detail.split()))[:_SAID],
+    )
 
 
 def of_status(status: int) -> Outcome:

@@ -23,13 +23,14 @@ from loadtests.speakers.asking import (
     answered,
     failed,
     guarded,
+    identifying,
     judge_app,
     of_app,
     of_status,
 )
 from loadtests.speakers.openai_client import moderated
 from loadtests.speakers.tensors import read, written
-from serving.fleet import CLASS_HEADER, AppName
+from serving.fleet import AppName
 
 _LENGTH = "inference-header-content-length"
 """Where the JSON ends and the binary tensors begin."""
@@ -54,7 +55,7 @@ class BareHttpSpeaker:
             self._turns = _of_model(work.pool, work.input, work.batch)
         self._client = HTTPClient.from_url(
             f"http://{address}",
-            headers={CLASS_HEADER: work.class_},
+            headers=identifying(work),
             connection_timeout=work.timeout_s,
             network_timeout=work.timeout_s,
         )

@@ -21,6 +21,7 @@ from loadtests.speakers.asking import (
     of_app,
     of_status,
 )
+from serving import credential
 from serving.fleet import CLASS_HEADER, AppName
 
 
@@ -35,7 +36,7 @@ class OpenAiSpeaker:
         self._turns = of_app(work.app, work.input)
         self._client = openai.OpenAI(
             base_url=f"http://{address}/v1",
-            api_key="unused",
+            api_key=credential.own_key() or "unused",
             max_retries=0,
             timeout=work.timeout_s,
             default_headers={CLASS_HEADER: work.class_},

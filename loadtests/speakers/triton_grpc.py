@@ -14,9 +14,8 @@ from tritonclient.utils import InferenceServerException
 from loadtests.campaign import Work
 from loadtests.inputs.tensors import Judge, questions
 from loadtests.results import Outcome
-from loadtests.speakers.asking import Answer, Turns, answered, failed, guarded
+from loadtests.speakers.asking import Answer, Turns, answered, failed, guarded, identifying
 from loadtests.speakers.tensors import read, written
-from serving.fleet import CLASS_HEADER
 
 _CHANNEL = [
     ("grpc.max_send_message_length", 256 << 20),
@@ -89,7 +88,7 @@ class TritonGrpcSpeaker:
     def __init__(self, work: Work, address: str) -> None:
         """Raises `UsageError` when the model does not take the work's input."""
         self._model, self._timeout_s = work.pool, work.timeout_s
-        self._class = {CLASS_HEADER: work.class_}
+        self._headers = identifying(work)
         self._turns = _turns(work.pool, work.input, work.batch)
         self._client = _Client(address)
 
@@ -99,7 +98,7 @@ class TritonGrpcSpeaker:
         client = self._client
         client.headers.last = {}
         try:
-            result = client.infer(self._model, tensors, headers=self._class, client_timeout=self._timeout_s)
+            result = client.infer(self._model, tensors, headers=self._headers, client_timeout=self._timeout_s)
         except InferenceServerException as error:
             code = str(error.status()).removeprefix("StatusCode.")
             return failed(

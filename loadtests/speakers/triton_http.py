@@ -19,10 +19,10 @@ from loadtests.speakers.asking import (
     answered,
     failed,
     guarded,
+    identifying,
     of_status,
 )
 from loadtests.speakers.tensors import read, written
-from serving.fleet import CLASS_HEADER
 
 
 class _Client(triton.InferenceServerClient):  # type: ignore[misc]
@@ -45,7 +45,7 @@ class TritonHttpSpeaker:
 
     def __init__(self, work: Work, address: str) -> None:
         """Raises `UsageError` when the model does not take the work's input."""
-        self._model, self._class = work.pool, work.class_
+        self._model, self._headers = work.pool, identifying(work)
         self._turns = _turns(work.pool, work.input, work.batch)
         self._client = _Client(address, connection_timeout=work.timeout_s, network_timeout=work.timeout_s)
 
@@ -54,7 +54,7 @@ class TritonHttpSpeaker:
         tensors, judge = self._turns.next()
         try:
             # The client writes into the headers it is given.
-            result = self._client.infer(self._model, tensors, headers={CLASS_HEADER: self._class})
+            result = self._client.infer(self._model, tensors, headers=dict(self._headers))
         except InferenceServerException as error:
             return failed(of_status(int(error.status())), f"HTTP {error}", self._client.last)
         except TimeoutError as error:

@@ -5,6 +5,7 @@ from serving.fleet.access import (
     IDENTITY_HEADERS,
     KEY_HEADER,
     PEER_HEADER,
+    PEER_SERIAL_HEADER,
     ROLES,
     ROLES_HEADER,
     TENANT_HEADER,
@@ -13,6 +14,7 @@ from serving.fleet.access import (
     Jwt,
     Role,
     Tenant,
+    is_loopback,
 )
 from serving.fleet.balancing import Balancing, Economy, Placement, Tag, Uplink, may_answer
 from serving.fleet.classes import (
@@ -53,6 +55,7 @@ __all__ = [
     "KEY_HEADER",
     "PATIENCE",
     "PEER_HEADER",
+    "PEER_SERIAL_HEADER",
     "PRIORITY",
     "QUEUE_SHARE",
     "RETRY_AFTER_S",
@@ -80,5 +83,6 @@ __all__ = [
     "Tracing",
     "Uplink",
     "demo_fleet",
+    "is_loopback",
     "may_answer",
 ]

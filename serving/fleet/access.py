@@ -5,10 +5,12 @@ A front door that only this machine can reach is open where nothing is declared;
 
 from __future__ import annotations
 
+import ipaddress
 from pathlib import Path
 from typing import Annotated, Literal, Self, get_args
+from urllib.parse import urlsplit
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from models.card import Name
 from models.errors import DeclarationError
@@ -26,6 +28,8 @@ CREDENTIAL_HEADER = "x-headend-credential"
 """An API key on its way from the filter that recognises it to the one that checks it."""
 PEER_HEADER = "x-headend-peer"
 """On requests from another site: its SPIFFE id, from its certificate."""
+PEER_SERIAL_HEADER = "x-headend-peer-serial"
+"""Likewise: the serial of that certificate, hexadecimal."""
 IDENTITY_HEADERS = (
     TENANT_HEADER,
     KEY_HEADER,
@@ -33,6 +37,7 @@ IDENTITY_HEADERS = (
     TOP_CLASS_HEADER,
     CREDENTIAL_HEADER,
     PEER_HEADER,
+    PEER_SERIAL_HEADER,
 )
 """Set by front doors only; removed from whatever a client sends."""
 
@@ -40,6 +45,27 @@ Role = Literal["infer", "operate"]
 """`infer`: ask apps and models. `operate`: read the models' statistics, which tell of all tenants' load.
 Management of the parts is open to neither."""
 ROLES: tuple[Role, ...] = get_args(Role)
+
+
+def _keys_source(text: str) -> str:
+    """A file, or a URL that nobody on the way can answer in the issuer's place."""
+    if "://" not in text:
+        return text
+    url = urlsplit(text)
+    if not url.hostname or url.port == 0 or url.username is not None or url.fragment:
+        raise ValueError("a URL of keys has the form https://HOST[:PORT]/PATH")
+    if url.scheme == "https" or (url.scheme == "http" and is_loopback(url.hostname)):
+        return text
+    raise ValueError("keys are fetched by https; by http from this machine alone")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host`, an IP address or a name, is this machine."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
 
 Claim = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_:./-]{1,128}$")]
 
@@ -51,9 +77,12 @@ class Jwt(Strict):
     """What the token's `iss` must be."""
     audiences: list[str] = Field(min_length=1)
     """One of them must be in the token's `aud`: a token made for another service is refused."""
-    jwks: str = Field(min_length=1)
+    jwks: Annotated[str, Field(min_length=1), AfterValidator(_keys_source)]
     """The issuer's public keys (RFC 7517): a file, relative to the fleet file and re-read when it changes, or
-    an https URL, fetched every ten minutes."""
+    an https URL, fetched every ten minutes (http from this machine alone)."""
+    authorities: str | None = None
+    """Whose certificate the URL's server has to show: a PEM file, relative to the fleet file; by default the
+    authorities that the machine trusts."""
     tenant: Claim = "sub"
     """The claim that names the tenant."""
     roles: Claim = "scope"
@@ -64,7 +93,13 @@ class Jwt(Strict):
     @property
     def is_remote(self) -> bool:
         """Whether the keys are fetched."""
-        return self.jwks.startswith("https://")
+        return "://" in self.jwks
+
+    @model_validator(mode="after")
+    def _authorities_of_a_url(self) -> Self:
+        if self.authorities and not self.jwks.startswith("https://"):
+            raise ValueError("`authorities` are for a `jwks` that is fetched by https")
+        return self
 
 
 class Tenant(Strict):
@@ -88,13 +123,16 @@ class Access(Strict):
 
     def placed(self, directory: Path) -> Self:
         """The same, with files relative to `directory`. Raises `DeclarationError` when one is missing."""
-        found = []
-        for each in self.jwt:
-            path = each.jwks if each.is_remote else str((directory / each.jwks).absolute())
-            if not each.is_remote and not Path(path).is_file():
-                raise DeclarationError(
-                    f"The keys of issuer {each.issuer}: there is no file {path}.",
-                    hint="`jwks` is a file with a JSON Web Key Set, or its https URL.",
-                )
-            found.append(each.model_copy(update={"jwks": path}))
-        return self.model_copy(update={"jwt": found})
+        return self.model_copy(update={"jwt": [_placed(each, directory) for each in self.jwt]})
+
+
+def _placed(issuer: Jwt, directory: Path) -> Jwt:
+    files = {"authorities": issuer.authorities, "jwks": None if issuer.is_remote else issuer.jwks}
+    found = {name: str((directory / file).absolute()) for name, file in files.items() if file}
+    for name, path in found.items():
+        if not Path(path).is_file():
+            raise DeclarationError(
+                f"`{name}` of issuer {issuer.issuer}: there is no file {path}.",
+                hint="`jwks` is a JSON Web Key Set or its https URL, `authorities` a PEM file.",
+            )
+    return issuer.model_copy(update=found)

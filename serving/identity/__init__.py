@@ -1,6 +1,7 @@
 """Who a site is: a certificate from the fleet's own authority, shown to other sites over mutual TLS."""
 
-from serving.identity.authority import Authority, Register
+from serving.identity import certificates, requests
+from serving.identity.authority import Authority
 from serving.identity.files import (
     SiteIdentity,
     authority_directory,
@@ -9,6 +10,7 @@ from serving.identity.files import (
     spiffe_id,
 )
 from serving.identity.keys import ApiKey, KeyStore
+from serving.identity.register import Register
 
 __all__ = [
     "ApiKey",
@@ -17,7 +19,9 @@ __all__ = [
     "Register",
     "SiteIdentity",
     "authority_directory",
+    "certificates",
     "client_context",
+    "requests",
     "server_name",
     "spiffe_id",
 ]

@@ -12,51 +12,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
-from typing import Literal
 
 from cryptography import x509
 from pydantic import ValidationError
 
 from models.errors import HeadendError, IntegrityError, UsageError
 from models.files import locked, write_atomic
-from models.schema import Strict
 from serving.identity import certificates
-from serving.identity.certificates import Key, pem, utc_now
+from serving.identity.certificates import Key, PublicKey, pem, utc_now
 from serving.identity.files import SiteIdentity, authority_directory
+from serving.identity.register import Issued, Register, Step
 
 AUTHORITY_LIFE = timedelta(days=3650)
 SITE_LIFE = timedelta(days=30)
 """Short, so that a stolen key is of little use even where nobody noticed; renewed when a third is left."""
-
-Step = Literal["trust", "issue", "finish"]
-
-
-class Issued(Strict):
-    """One certificate of a site."""
-
-    site: str
-    serial: str
-    """Hexadecimal; no other certificate of the fleet has it."""
-    authority: str
-    """Hexadecimal serial of the authority that signed it."""
-    expires: datetime
-    revoked: datetime | None = None
-
-
-class Register(Strict):
-    """What an authority has issued; expired certificates are forgotten."""
-
-    issued: tuple[Issued, ...] = ()
-    barred: frozenset[str] = frozenset()
-    """Sites that were revoked and have not been taken in again."""
-    next_step: Step = "trust"
-    """Of a rotation."""
-
-    def of(self, site: str) -> list[Issued]:
-        """Certificates of `site`, the newest last."""
-        return [each for each in self.issued if each.site == site]
 
 
 @dataclass(frozen=True)
@@ -108,6 +79,41 @@ class Authority:
             issued = self._issue(site, to, life)
         return issued
 
+    def sign(self, site: str, request: bytes, life: timedelta = SITE_LIFE) -> Issued:
+        """A certificate for the key of a request that a person has brought from `site`; it takes the site in
+        again if it was revoked. Raises `UsageError` for a request that is not one of `site`.
+        """
+        key = self._requested(site, request)
+        with self._changing():
+            return self._certify(site, key, life)
+
+    def sign_next(self, site: str, shown: int, request: bytes) -> Issued:
+        """The next certificate for `site`, which asks by itself and has shown the one with serial `shown`.
+
+        Only the newest one can be exchanged for another, in the last third of its life: two who have a site's
+        key cannot both renew it, and the second is told so. The same request gets the same answer once more.
+        Raises `HeadendError` where it gets none.
+        """
+        key = self._requested(site, request)
+        with self._changing():
+            issued = self.register.of(site)
+            if site in self.register.barred or not issued:
+                raise HeadendError(f"The identity of site {site} was revoked, or never issued here.")
+            newest = issued[-1]
+            text = newest.certificate.encode()
+            found = x509.load_pem_x509_certificate(text) if text else None
+            if found is not None and found.public_key() == key:
+                return newest
+            if int(newest.serial, 16) != shown:
+                raise HeadendError(
+                    f"Site {site} has got a newer certificate than the one it shows: somebody else may have "
+                    "its key.",
+                    hint=f"If that was not you: headend fleet ca revoke {site}",
+                )
+            if found is not None and not certificates.is_due(found):
+                raise HeadendError(f"The certificate of site {site} is not due yet.")
+            return self._certify(site, key, SITE_LIFE)
+
     def revoke(self, site: str) -> int:
         """Revoke every certificate of `site` that has not expired; returns how many there were.
 
@@ -151,7 +157,7 @@ class Authority:
         """Give the sites on this machine the authorities and lists as they are now."""
         for site in sites:
             if (identity := SiteIdentity.of(self.fleet, site)).exists:
-                identity.write_trust(*self._trust())
+                identity.write_trust(*self.trust())
 
     def renew(self, site: str) -> Issued | None:
         """Issue `site` a certificate where it has none, or a third or less of its life is left; else None.
@@ -165,26 +171,41 @@ class Authority:
                 hint=f"To take it in again: headend fleet ca issue {site}",
             )
         if identity.exists and not _is_due(identity):
-            identity.write_trust(*self._trust())
+            identity.write_trust(*self.trust())
             return None
         return self.issue(site, identity)
 
     def _issue(self, site: str, to: SiteIdentity, life: timedelta) -> Issued:
-        signer, key = self._signers[0], certificates.new_key()
+        key = certificates.new_key()
+        issued = self._certify(site, key.public_key(), life)
+        to.write_trust(*self.trust())
+        to.write_own(issued.certificate.encode(), pem(key))
+        return issued
+
+    def _certify(self, site: str, key: PublicKey, life: timedelta) -> Issued:
+        signer = self._signers[0]
         made = certificates.site_certificate(
-            self.fleet, site, key.public_key(), signer.certificate, signer.key, life, utc_now()
+            self.fleet, site, key, signer.certificate, signer.key, life, utc_now()
         )
         issued = Issued(
             site=site,
             serial=f"{made.serial_number:x}",
             authority=signer.serial,
             expires=made.not_valid_after_utc,
+            certificate=pem(made).decode("ascii"),
         )
-        # Written down first: a certificate nobody remembers could never be revoked.
+        # Written down before anybody has it: a certificate nobody remembers could never be revoked.
         self._save(issued=(*self.register.issued, issued), barred=self.register.barred - {site})
-        to.write_trust(*self._trust())
-        to.write_own(pem(made), pem(key))
         return issued
+
+    def _requested(self, site: str, request: bytes) -> PublicKey:
+        try:
+            return certificates.requested(self.fleet, site, request)
+        except ValueError as error:
+            raise UsageError(
+                f"This is no request of site {site}: {error}.",
+                hint=f"Make one there: headend fleet ca request {site} --to DIRECTORY",
+            ) from error
 
     def _check_nobody_needs(self, signers: Sequence[_Signer]) -> None:
         old = {signer.serial for signer in signers}
@@ -193,10 +214,11 @@ class Authority:
         if waiting:
             raise UsageError(
                 f"Sites that still show a certificate of the old authority: {', '.join(sorted(waiting))}.",
-                hint="Give each a new one first: headend fleet ca issue SITE --to DIRECTORY",
+                hint="Their agents ask for new ones in time; sooner: headend fleet ca request, there.",
             )
 
-    def _trust(self) -> tuple[bytes, bytes]:
+    def trust(self) -> tuple[bytes, bytes]:
+        """The authorities that sites trust, and their revocation lists, PEM."""
         return (self.path / "ca.pem").read_bytes(), (self.path / "crl.pem").read_bytes()
 
     def _save(self, **changes: object) -> None:
@@ -236,11 +258,9 @@ class Authority:
 
 def _is_due(identity: SiteIdentity) -> bool:
     try:
-        certificate = identity.read_certificate()
+        return certificates.is_due(identity.read_certificate())
     except ValueError:
         return True
-    life = certificate.not_valid_after_utc - certificate.not_valid_before_utc
-    return certificate.not_valid_after_utc - utc_now() < life / 3
 
 
 def _new_signer(fleet: str, life: timedelta) -> _Signer:

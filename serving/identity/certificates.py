@@ -19,6 +19,7 @@ CLOCK_SLACK = timedelta(days=1)
 """A certificate is valid from this long before it was made: a site whose clock is behind still takes it."""
 
 Key = ec.EllipticCurvePrivateKey
+PublicKey = ec.EllipticCurvePublicKey
 
 
 def new_key() -> Key:
@@ -51,10 +52,6 @@ def site_certificate(
     """A certificate of `site`, for both ends of a connection; it never outlives its authority."""
     life = min(life, authority.not_valid_after_utc - now)
     serial = x509.random_serial_number()
-    names = [
-        x509.UniformResourceIdentifier(spiffe_id(fleet, site)),
-        x509.DNSName(server_name(fleet, site)),
-    ]
     both = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
     issuer_key = x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key())
     return (
@@ -62,10 +59,48 @@ def site_certificate(
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(digital_signature=True), critical=True)
         .add_extension(x509.ExtendedKeyUsage(both), critical=False)
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .add_extension(_names(fleet, site), critical=False)
         .add_extension(issuer_key, critical=False)
         .sign(key, hashes.SHA256())
     )
+
+
+def request(fleet: str, site: str, key: Key) -> bytes:
+    """What `site` asks an authority to sign (PKCS #10, RFC 2986), PEM."""
+    builder = x509.CertificateSigningRequestBuilder().subject_name(_name(site))
+    made = builder.add_extension(_names(fleet, site), critical=False).sign(key, hashes.SHA256())
+    return made.public_bytes(serialization.Encoding.PEM)
+
+
+def requested(fleet: str, site: str, data: bytes) -> ec.EllipticCurvePublicKey:
+    """The key that a request of `site` is for. Raises `ValueError` for any other request.
+
+    Of what else it asks for, nothing is granted.
+    """
+    asked = x509.load_pem_x509_csr(data)
+    key = asked.public_key()
+    if not asked.is_signature_valid:
+        raise ValueError("it is not signed by its own key")
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise ValueError("its key is not one on P-256")
+    if not is_of(asked, fleet, site):
+        raise ValueError(f"it does not ask for {spiffe_id(fleet, site)}")
+    return key
+
+
+def is_of(what: x509.Certificate | x509.CertificateSigningRequest, fleet: str, site: str) -> bool:
+    """Whether it names `site`."""
+    try:
+        names = what.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return False
+    return spiffe_id(fleet, site) in names.get_values_for_type(x509.UniformResourceIdentifier)
+
+
+def is_due(certificate: x509.Certificate) -> bool:
+    """Whether a third or less of its life is left."""
+    life = certificate.not_valid_after_utc - certificate.not_valid_before_utc
+    return certificate.not_valid_after_utc - utc_now() < life / 3
 
 
 def revocation_list(
@@ -127,6 +162,11 @@ def _builder(
         .not_valid_after(now + life)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
     )
+
+
+def _names(fleet: str, site: str) -> x509.SubjectAlternativeName:
+    name, host = spiffe_id(fleet, site), server_name(fleet, site)
+    return x509.SubjectAlternativeName([x509.UniformResourceIdentifier(name), x509.DNSName(host)])
 
 
 def _name(common: str) -> x509.Name:

@@ -54,6 +54,11 @@ class SiteIdentity:
         return self.path / "key.pem"
 
     @property
+    def next_key(self) -> Path:
+        """A key that waits for its certificate, PEM, mode 0600."""
+        return self.path / "next-key.pem"
+
+    @property
     def authorities(self) -> Path:
         """Certificates of all authorities that the fleet trusts, PEM."""
         return self.path / "ca.pem"
@@ -87,6 +92,11 @@ class SiteIdentity:
         for path, data in ((self.revoked, revoked), (self.authorities, authorities)):
             if not path.is_file() or path.read_bytes() != data:
                 write_atomic(path, data)
+
+    def write_next_key(self, key: bytes) -> None:
+        """Keep a key until its certificate comes."""
+        self._create()
+        write_atomic(self.next_key, key, mode=0o600)
 
     def _create(self) -> None:
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -64,6 +64,10 @@ class KeyStore:
         except (OSError, ValidationError) as error:
             raise IntegrityError(f"{self.path} cannot be read: {error}") from error
 
+    def of(self, shown: str) -> ApiKey | None:
+        """The record of a key that its holder shows, whose secret is not looked at; None: not known here."""
+        return next((key for key in self.read() if shown.startswith(f"hk_{key.id}_")), None)
+
     def create(self, tenant: str, roles: Sequence[Role], highest_class: Class) -> tuple[ApiKey, str]:
         """A new key, and what its holder sends: it cannot be shown again."""
         secret = secrets.token_urlsafe(32)

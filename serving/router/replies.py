@@ -79,12 +79,13 @@ def _troubles(view: FleetView) -> list[_Trouble]:
     return [
         *(
             _Trouble(
-                _expression(f"response.code_details.startsWith('{begin}')"),
-                sentence,
-                grpc_status,
-                headers=[set_header("retry-after", "1")] if grpc_status else [],
+                _expression(f"response.code_details.startsWith('{each.begin}')"),
+                each.sentence,
+                each.grpc_status,
+                each.status,
+                [set_header("retry-after", "1")] if each.grpc_status else [],
             )
-            for begin, sentence, grpc_status in access.refusals(view)
+            for each in access.refusals(view)
         ),
         _Trouble(
             _flags("UH"),

@@ -1,21 +1,29 @@
-"""Tokens of other issuers (JWT), checked by Envoy against the issuers' public keys."""
+"""Tokens of other issuers (JWT), checked by Envoy against the issuers' public keys.
+
+Keys of a URL are fetched by the site's agent into a file: Envoy 1.40 would fetch them itself, but forgets
+them when their time is over while the URL is away. So what was fetched once counts until newer keys come,
+after a start without a WAN too. A new key at the URL counts when it is fetched next: an issuer shows it as
+long before it signs with it (OpenID Connect Core 1.0, section 10.1.1).
+"""
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 
-import certifi
-
 from serving.fleet import ROLES_HEADER, TENANT_HEADER, TOP_CLASS_HEADER, Jwt
-from serving.router.view import FleetView
 from serving.router.xds import Json, extension
 
+_NOWHERE = {"uri": "http://none/", "cluster": "none", "timeout": "1s"}
+"""Where Envoy finds no keys: it then says that they could not be fetched."""
 
-def check(issuers: Sequence[Jwt]) -> Json:
-    """Envoy's JWT authentication: some issuer's token, and its claims as headers."""
-    providers = {f"issuer-{index}": _provider(index, each) for index, each in enumerate(issuers)}
+
+def check(issuers: Sequence[Jwt], fetched: Path) -> Json:
+    """Envoy's JWT authentication: some issuer's token, and its claims as headers. `fetched`: the directory of
+    keys that were fetched.
+    """
+    providers = {f"issuer-{index}": _provider(each, fetched) for index, each in enumerate(issuers)}
     any_of = [{"provider_name": name} for name in providers]
     requires = any_of[0] if len(any_of) == 1 else {"requires_any": {"requirements": any_of}}
     return extension(
@@ -26,27 +34,21 @@ def check(issuers: Sequence[Jwt]) -> Json:
     )
 
 
-def clusters(view: FleetView) -> list[Json]:
-    """Where issuers' keys are fetched."""
-    issuers = view.access.jwt if view.access else []
-    return [_issuer_cluster(index, each) for index, each in enumerate(issuers) if each.is_remote]
+def keys_file(issuer: Jwt, fetched: Path) -> Path:
+    """Where the issuer's keys are. One that is fetched is named by its URL, so that the keys of one issuer
+    never become another's.
+    """
+    if not issuer.is_remote:
+        return Path(issuer.jwks)
+    return fetched / f"{sha256(issuer.jwks.encode()).hexdigest()[:16]}.json"
 
 
-def _provider(index: int, issuer: Jwt) -> Json:
+def _provider(issuer: Jwt, fetched: Path) -> Json:
     claims = {
         TENANT_HEADER: issuer.tenant,
         ROLES_HEADER: issuer.roles,
         TOP_CLASS_HEADER: issuer.highest_class,
     }
-    if issuer.is_remote:
-        uri = {"uri": issuer.jwks, "cluster": f"issuer-{index}", "timeout": "5s"}
-        found: Json = {
-            "remote_jwks": {"http_uri": uri, "cache_duration": "600s", "async_fetch": {"fast_listener": True}}
-        }
-    else:
-        path = Path(issuer.jwks)
-        watched = {"watched_directory": {"path": str(path.parent)}}
-        found = {"local_jwks": {"filename": str(path), **watched}}
     return {
         "issuer": issuer.issuer,
         "audiences": issuer.audiences,
@@ -54,37 +56,14 @@ def _provider(index: int, issuer: Jwt) -> Json:
         "claim_to_headers": [{"header_name": name, "claim_name": claim} for name, claim in claims.items()],
         # Checking a signature costs a tenth of a millisecond; a token is shown many times.
         "jwt_cache_config": {"jwt_cache_size": 1000},
-        **found,
+        **_keys(issuer, keys_file(issuer, fetched)),
     }
 
 
-def _issuer_cluster(index: int, issuer: Jwt) -> Json:
-    host, _, port = issuer.jwks.removeprefix("https://").partition("/")[0].partition(":")
-    address = {"socket_address": {"address": host, "port_value": int(port or 443)}}
-    name = f"issuer-{index}"
-    return {
-        "@type": "type.googleapis.com/envoy.config.cluster.v3.Cluster",
-        "name": name,
-        "type": "STRICT_DNS",
-        "connect_timeout": "5s",
-        "load_assignment": {
-            "cluster_name": name,
-            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}}]}],
-        },
-        "transport_socket": extension(
-            "envoy.transport_sockets.tls",
-            "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
-            sni=host,
-            common_tls_context={
-                "validation_context": {
-                    "trusted_ca": {"filename": _authorities()},
-                    "match_typed_subject_alt_names": [{"san_type": "DNS", "matcher": {"exact": host}}],
-                }
-            },
-        ),
-    }
-
-
-def _authorities() -> str:
-    """The file of public authorities that this machine trusts, else that of the package `certifi`."""
-    return ssl.get_default_verify_paths().cafile or certifi.where()
+def _keys(issuer: Jwt, file: Path) -> Json:
+    if not issuer.is_remote:
+        watched = {"path": str(file.parent)}
+        return {"local_jwks": {"filename": str(file), "watched_directory": watched}}
+    if not file.is_file():
+        return {"remote_jwks": {"http_uri": _NOWHERE}}
+    return {"local_jwks": {"inline_string": file.read_text("utf-8")}}

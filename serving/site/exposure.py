@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterator
 
-from serving.fleet import Fleet
+from serving.fleet import Fleet, is_loopback
 from serving.site.derive import has_identity
 
 HINT = (
@@ -19,22 +18,17 @@ def exposed(fleet: Fleet, site: str) -> Iterator[str]:
     if fleet.access == "open":
         return
     declared = fleet.sites[site]
-    if fleet.access is None and not is_loopback(declared.front_door):
+    if fleet.access is None and not is_loopback(_host(declared.front_door)):
         yield (
             f"site {site}: its front door, {declared.front_door}, can be reached from elsewhere, and the "
             "fleet file does not say who may call"
         )
-    if not is_loopback(declared.peer_address) and not has_identity(fleet, site):
+    if not is_loopback(_host(declared.peer_address)) and not has_identity(fleet, site):
         yield (
             f"site {site}: its listener for other sites, {declared.peer_address}, can be reached from "
             "elsewhere, and the site has no certificate to tell other sites by"
         )
 
 
-def is_loopback(address: str) -> bool:
-    """Whether only this machine reaches `address` (`host:port`)."""
-    host = address.rpartition(":")[0].strip("[]")
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+def _host(address: str) -> str:
+    return address.rpartition(":")[0].strip("[]")

@@ -23,11 +23,13 @@ from loadtests.campaign import Work
 from loadtests.results import Outcome
 from loadtests.speakers import Answer, Speaker, open_speaker
 from models.errors import UsageError
+from serving import credential
 from serving.apps.review import verdict
 from serving.apps.review.policy_file import PolicyFile
 
 SPOKEN = inputs.get("mandarin-news").payloads[0].text
 SAFE, UNSAFE = [0.9, 0.1], [0.1, 0.9]
+KEY = "hk_abcdefghij_secret"
 HEADERS = {"x-headend-site": "edge", "x-envoy-attempt-count": "2"}
 
 
@@ -283,6 +285,16 @@ class TestHttp:
         (answer,) = asked(work, http_door.address)
         assert (answer.outcome, answer.site, answer.attempts) == ("ok", "", 1)
 
+    def test_the_key_is_sent_and_never_told(
+        self, work: dict[str, Any], http_door: Door, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv(credential.VARIABLE, KEY)
+        http_door.status, http_door.body = 403, f"{KEY} may not".encode()
+        (answer,) = asked(work, http_door.address)
+        assert http_door.seen[0].headers["authorization"] == f"Bearer {KEY}"
+        assert "… may not" in answer.detail
+        assert KEY not in answer.detail
+
 
 class TestGrpc:
     def test_a_right_answer(self, grpc_door: Door) -> None:
@@ -325,6 +337,11 @@ class TestGrpc:
         go.set()
         assert one.ask().outcome == "ok"
         one.close()
+
+    def test_the_key_is_sent(self, grpc_door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv(credential.VARIABLE, KEY)
+        asked(BY_GRPC, grpc_door.address)
+        assert grpc_door.seen[0].headers["authorization"] == f"Bearer {KEY}"
 
     def test_nobody_listens(self) -> None:
         with socket.socket() as taken:

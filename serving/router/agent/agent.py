@@ -12,19 +12,22 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from secrets import token_hex
 from typing import TypeVar
 
 import httpx
 
 from models.errors import HeadendError
-from serving.identity import server_name
+from serving.identity import SiteIdentity, server_name
 from serving.router import transition
 from serving.router.agent.config import AgentConfig
 from serving.router.agent.identity import Identity
+from serving.router.agent.issuers import IssuerKeys
 from serving.router.agent.kept import pool_of
 from serving.router.agent.pace import paces, round_trips
 from serving.router.agent.planning import Planner
+from serving.router.agent.renewal import Renewal
 from serving.router.agent.writer import Writer
 from serving.router.telemetry import door, triton
 from serving.router.telemetry.board import Board
@@ -62,6 +65,9 @@ class Agent:
         known = {other.name: _peer(config, other) for other in view.others}
         self.exchange = Exchange(view.fleet, site, known, self.board, lambda: identity.client)
         self.answerer = Answerer(view.fleet, site, self.board, relay=fleet.sites[site].relay)
+        identity_files = SiteIdentity(Path(view.identity)) if view.identity else None
+        self._renewal = Renewal(view.fleet, site, identity_files, known.values(), lambda: identity.client)
+        self.issuers = IssuerKeys(view.access, config.envoy)
         self.writer = Writer(view, config.envoy, config.directory)
         self.planner = Planner(fleet, site, self.writer.view.plan)
         self._boot, self._sequence = token_hex(16), 0
@@ -87,6 +93,11 @@ class Agent:
         """Whether it has published something, and goes on doing so."""
         return self._sequence > 0 and self.is_alive
 
+    @property
+    def certificate_remaining_s(self) -> float | None:
+        """Until the site's certificate expires; None: it has none."""
+        return self._identity.remaining_s
+
     def observed(self) -> dict[str, Observed]:
         """All sites as they are known now."""
         return self.board.observed(self.exchange.links)
@@ -101,9 +112,11 @@ class Agent:
                 (self._plan, PLAN_EVERY_S),
                 (self._identity.renew, RENEW_EVERY_S),
                 (self._identity.issue, ISSUE_EVERY_S),
+                (self._renewal.ask, ISSUE_EVERY_S),
             ):
                 tasks.create_task(_every(period_s, work))
             tasks.create_task(self.exchange.run())
+            tasks.create_task(self.issuers.run())
 
     async def _read_door(self) -> None:
         reading = await _within(door.read(self._local, self.config.view))

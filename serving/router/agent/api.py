@@ -1,13 +1,8 @@
-"""What an agent answers on its loopback port. Of it, other sites reach only what is below `/-/agent`.
-
-Envoy's peer listener names the site whose certificate was shown in `x-headend-peer`, and lets nobody else
-set that header.
-"""
+"""What an agent answers on its loopback port. Other sites reach only what is in `for_peers`."""
 
 from __future__ import annotations
 
 import asyncio
-import time
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
@@ -17,12 +12,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from models.errors import HeadendError, UsageError
-from serving.fleet import PEER_HEADER
+from serving.router.agent import for_peers
 from serving.router.agent.agent import Agent
 from serving.router.agent.metrics import AgentCollector
 from serving.router.agent.routes_view import routes_of
-from serving.router.telemetry.exchange import PATH, TOOK_HEADER
-from serving.router.telemetry.message import MOST_QUESTION_BYTES, RefusedError
 from serving.router.view import Pool
 
 
@@ -31,17 +24,6 @@ def application(agent: Agent) -> Starlette:
     registry = CollectorRegistry()
     registry.register(AgentCollector(agent))
     ProcessCollector(registry=registry)
-
-    async def telemetry(request: Request) -> Response:
-        begun = time.monotonic()
-        peer = request.headers.get(PEER_HEADER, "")
-        try:
-            answer = agent.answerer.answer(await _body(request), peer.rpartition("/site/")[2])
-        except RefusedError as error:
-            agent.board.refuse(error.reason)
-            return JSONResponse({"error": str(error), "reason": error.reason}, 400)
-        took = (time.monotonic() - begun) * 1000
-        return Response(answer, media_type="application/zlib", headers={TOOK_HEADER: f"{took:.3f}"})
 
     async def alive(request: Request) -> Response:
         return JSONResponse({"alive": agent.is_alive}, 200 if agent.is_alive else 503)
@@ -66,7 +48,7 @@ def application(agent: Agent) -> Starlette:
 
     return Starlette(
         routes=[
-            Route(PATH, telemetry, methods=["POST"]),
+            *for_peers.routes(agent),
             Route("/-/alive", alive),
             Route("/-/ready", ready),
             Route("/metrics", metrics),
@@ -84,13 +66,3 @@ def _pool(agent: Agent, name: str) -> Pool:
         what = "has several pools" if found else "has no pool"
         raise UsageError(f"The fleet {what} `{name}`.", hint=f"Pools: {', '.join(pools)}.")
     return found[0]
-
-
-async def _body(request: Request) -> bytes:
-    """No more than a question may have. Raises `RefusedError`."""
-    data = bytearray()
-    async for chunk in request.stream():
-        data += chunk
-        if len(data) > MOST_QUESTION_BYTES:
-            raise RefusedError("size", f"a question has at most {MOST_QUESTION_BYTES} bytes")
-    return bytes(data)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -36,6 +37,7 @@ class Identity:
         self._fleet, self._site = fleet, site
         self._files = SiteIdentity(Path(path)) if path else None
         self._seen = self._stamps()
+        self._expires = datetime.max.replace(tzinfo=UTC)
         self._retired: httpx.AsyncClient | None = None
         self.client, self._seal = self._made()
 
@@ -47,6 +49,13 @@ class Identity:
     ) -> None:
         await self.client.aclose()
         await self._retire(None)
+
+    @property
+    def remaining_s(self) -> float | None:
+        """Time until the site's certificate expires; None: it has none."""
+        if self._files is None:
+            return None
+        return (self._expires - datetime.now(UTC)).total_seconds()
 
     def sign(self, summary: str) -> Signed:
         """See `Seal`."""
@@ -87,6 +96,7 @@ class Identity:
     def _made(self) -> tuple[httpx.AsyncClient, Seal]:
         if self._files is None:
             return httpx.AsyncClient(trust_env=False, limits=_LIMITS), NoSeal()
+        self._expires = self._files.read_certificate().not_valid_after_utc
         context = client_context(self._files)
         client = httpx.AsyncClient(trust_env=False, limits=_LIMITS, verify=context)
         return client, IdentitySeal(self._fleet, self._files)

@@ -23,6 +23,7 @@ class AgentCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Every metric as it is now."""
         yield from self._plan()
+        yield from self._identity()
         yield from self._sites()
         yield from self._pools()
 
@@ -45,6 +46,30 @@ class AgentCollector(Collector):
         yield _counter("headend_updates_written", "Plans written for Envoy.", writer.updates_written)
         yield _counter("headend_updates_refused", "Updates that Envoy refused.", writer.updates_refused)
         yield _counter("headend_updates_missed", "Updates not taken by Envoy in time.", writer.updates_missed)
+
+    def _identity(self) -> Iterator[Metric]:
+        remaining = self._agent.certificate_remaining_s
+        family = GaugeMetricFamily(
+            "headend_certificate_remaining_seconds",
+            "Time until this site's certificate expires; missing where it has none.",
+        )
+        if remaining is not None:
+            family.add_metric([], remaining)
+        yield family
+
+        issuers = self._agent.issuers
+        yield _by(
+            "headend_issuer_keys_age_seconds",
+            "Time since the keys of an issuer were fetched, or since the agent started.",
+            issuers.ages_s,
+            label="issuer",
+        )
+        failed = CounterMetricFamily(
+            "headend_issuer_fetches_failed", "Fetches that brought no keys.", labels=["issuer"]
+        )
+        for issuer in issuers.ages_s:
+            failed.add_metric([issuer], issuers.failures[issuer])
+        yield failed
 
     def _sites(self) -> Iterator[Metric]:
         agent = self._agent

@@ -17,7 +17,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from serving.identity import SiteIdentity, spiffe_id
+from serving.identity import SiteIdentity
+from serving.identity.certificates import is_of
 from serving.router.telemetry.message import RefusedError, Signed
 
 _HOW = ec.ECDSA(hashes.SHA256())
@@ -54,7 +55,7 @@ class IdentitySeal:
             if not isinstance(key, ec.EllipticCurvePublicKey):
                 raise ValueError("its key is of another kind than EC")
             key.verify(b64decode(signed.signature, validate=True), signed.summary.encode(), _HOW)
-        except (ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound) as error:
+        except (ValueError, TypeError, InvalidSignature) as error:
             raise RefusedError(
                 "signature", f"{site} has not signed it: {str(error) or 'wrong signature'}"
             ) from error
@@ -73,8 +74,7 @@ class IdentitySeal:
         return certificate
 
     def _believe(self, certificate: x509.Certificate, site: str) -> None:
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        if spiffe_id(self._fleet, site) not in names.get_values_for_type(x509.UniformResourceIdentifier):
+        if not is_of(certificate, self._fleet, site):
             raise ValueError("its certificate is another site's")
         issuer = next((each for each in self._authorities if each.subject == certificate.issuer), None)
         if issuer is None:

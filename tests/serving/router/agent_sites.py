@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -56,6 +57,8 @@ class App(BaseHTTPRequestHandler):
 class RunningSite:
     view: FleetView
     directory: Path
+    home: Path | None = None
+    """HEADEND_HOME of the machine it stands for; by default the test's."""
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     def start(self, part: str) -> None:
@@ -64,7 +67,8 @@ class RunningSite:
             "agent": [sys.executable, "-m", "serving.router.agent", str(self.config)],
         }
         with (self.directory / f"{part}.log").open("ab") as log:
-            self.processes[part] = subprocess.Popen(argv[part], stdout=log, stderr=log)
+            env = os.environ | ({"HEADEND_HOME": str(self.home)} if self.home else {})
+            self.processes[part] = subprocess.Popen(argv[part], env=env, stdout=log, stderr=log)
 
     @property
     def config(self) -> Path:
@@ -101,12 +105,15 @@ class RunningSite:
         return {path.name: path.read_bytes() for path in (self.directory / "envoy" / "endpoints").iterdir()}
 
 
-def made(fleet: Fleet, name: str, root: Path, app: int) -> RunningSite:
+def made(fleet: Fleet, name: str, root: Path, app: int, home: Path | None = None) -> RunningSite:
     admin, agent = free_ports(2)
     view = FleetView.of(fleet, name, LocalPorts(0, 0, {"review": app}, admin, agent=agent))
-    if (identity := SiteIdentity.of(fleet.fleet, name)).exists:
+    identity = SiteIdentity.of(fleet.fleet, name)
+    if home:
+        identity = SiteIdentity(home / "fleets" / fleet.fleet / name / "identity")
+    if identity.exists:
         view = replace(view, identity=str(identity.path))
-    site = RunningSite(view, root / name)
+    site = RunningSite(view, root / name, home)
     envoy.write_config(view, site.directory / "envoy")
     config = AgentConfig(
         fleet=fleet,
@@ -121,17 +128,24 @@ def made(fleet: Fleet, name: str, root: Path, app: int) -> RunningSite:
 
 
 @contextmanager
-def running(root: Path) -> Iterator[dict[str, RunningSite]]:
-    """Sites `here` and `there`, with an identity where there is one for them."""
+def running(
+    root: Path,
+    declaration: str = FLEET,
+    names: tuple[str, ...] = ("here", "there"),
+    homes: Mapping[str, Path] = {},
+) -> Iterator[dict[str, RunningSite]]:
+    """The sites `names`, with an identity where there is one for them; of the `declaration`'s six ports the
+    last is a hole. `homes`: of sites on other machines.
+    """
     # Connections to it are made, by the kernel, and nothing ever answers.
     hole = socket.create_server(("127.0.0.1", 0), backlog=1000)
-    fleet = Fleet.parse(FLEET.format(*free_ports(5), hole.getsockname()[1]), where="the test's fleet")
-    servers = [ThreadingHTTPServer(("127.0.0.1", 0), App) for _ in range(2)]
+    fleet = Fleet.parse(declaration.format(*free_ports(5), hole.getsockname()[1]), where="the test's fleet")
+    servers = [ThreadingHTTPServer(("127.0.0.1", 0), App) for _ in names]
     sites: dict[str, RunningSite] = {}
     try:
-        for name, server in zip(("here", "there"), servers, strict=True):
+        for name, server in zip(names, servers, strict=True):
             threading.Thread(target=server.serve_forever, daemon=True).start()
-            sites[name] = made(fleet, name, root, server.server_address[1])
+            sites[name] = made(fleet, name, root, server.server_address[1], homes.get(name))
             for part in ("envoy", "agent"):
                 sites[name].start(part)
         yield sites

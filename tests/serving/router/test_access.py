@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import http.client
 import json
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -17,9 +16,7 @@ import httpx
 import openai
 import plain_sites
 import pytest
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from issuer import Issuer
 from router_parts import RunningSite, eventually
 from waiting import free_ports
 
@@ -51,29 +48,6 @@ UNREACHABLE = (
     *("/api/serve/applications/", "/-/routes", "/-/healthz", "/-/ready/review", "/-/alive", "/metrics"),
     *("/-/agent", "/-/agent/", "/-/agent/summary", "//-/agent/", "/v1/../-/agent/", "/-%2Fagent/"),
 )
-
-
-def _b64(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
-
-
-class Issuer:
-    """Signs tokens (ES256)."""
-
-    def __init__(self) -> None:
-        self._key = ec.generate_private_key(ec.SECP256R1())
-
-    def jwks(self) -> str:
-        numbers = self._key.public_key().public_numbers()
-        point = {"x": _b64(numbers.x.to_bytes(32, "big")), "y": _b64(numbers.y.to_bytes(32, "big"))}
-        return json.dumps({"keys": [{"kty": "EC", "crv": "P-256", "alg": "ES256", "kid": "k", **point}]})
-
-    def token(self, **claims: Any) -> str:
-        usual = {"iss": "https://idp.example", "aud": "headend", "sub": "radio", "exp": time.time() + 600}
-        parts = [{"alg": "ES256", "typ": "JWT", "kid": "k"}, usual | {"scope": "infer"} | claims]
-        text = ".".join(_b64(json.dumps(part).encode()) for part in parts)
-        r, s = decode_dss_signature(self._key.sign(text.encode(), ec.ECDSA(hashes.SHA256())))
-        return f"{text}.{_b64(r.to_bytes(32, 'big') + s.to_bytes(32, 'big'))}"
 
 
 @dataclass

@@ -9,6 +9,7 @@ import threading
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 
 import httpx
@@ -18,7 +19,7 @@ from agent_sites import RunningSite, running
 from waiting import until
 
 from serving.fleet import DEFAULT_CLASS
-from serving.identity import Authority, SiteIdentity
+from serving.identity import Authority, SiteIdentity, client_context, requests, server_name
 from serving.router.agent import kept
 from serving.router.telemetry.message import Message, encode
 from serving.router.view import Pool
@@ -188,3 +189,40 @@ def test_agents_with_identities_speak_over_mutual_tls_and_a_revoked_site_is_not_
         authority.revoke("there")
         authority.distribute(["here"])
         until(lambda: not here.hears("there"), "a revoked site is not heard", 40)
+
+
+def test_a_site_elsewhere_gets_its_next_certificate_from_the_authoritys_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    monkeypatch.setenv("HEADEND_HOME", str(tmp_path / "home"))
+    authority, there = Authority.make("three"), SiteIdentity(elsewhere / "fleets/three/there/identity")
+    authority.renew("here")
+    usb = tmp_path / "usb"
+    asked = requests.make("three", "there", there)
+    requests.answer(authority, "there", asked, usb)
+    # It is due at once: with the slack for clocks it has lived for a day already.
+    issued = authority.sign("there", asked, timedelta(hours=1))
+    (usb / "cert.pem").write_text(issued.certificate)
+    requests.accept("three", "there", there, usb)
+    with running(tmp_path / "agents", homes={"there": elsewhere}) as sites:
+        until(
+            lambda: there.read_certificate().serial_number != int(issued.serial, 16), "a next certificate", 60
+        )
+        newest = Authority("three").register.of("there")[-1]
+        assert there.read_certificate().serial_number == int(newest.serial, 16)
+        assert newest.expires - issued.expires > timedelta(days=20)
+        until(lambda: sites["here"].hears("there") and sites["there"].hears("here"), "summaries", 60)
+        remaining = "headend_certificate_remaining_seconds "
+        until(lambda: sites["there"].metric(remaining) > 20 * 86400, "its agent has taken it up", 30)
+        assert not (tmp_path / "home/fleets/three/there").exists()
+        context = client_context(there)
+        with httpx.Client(verify=context) as client:
+            answer = client.post(
+                f"{sites['here'].peer.replace('http', 'https')}/-/agent/certificate",
+                content=asked,
+                headers={"x-headend-peer": "spiffe://three/site/here", "x-headend-peer-serial": "1"},
+                extensions={"sni_hostname": server_name("three", "here")},
+            )
+        assert answer.status_code == 403
+        assert "not due yet" in answer.text

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from models.errors import HeadendError
-from serving.fleet import Fleet
+from serving.fleet import Fleet, is_loopback
 from serving.identity import Authority
 from serving.site import lifecycle
-from serving.site.exposure import exposed, is_loopback
+from serving.site.exposure import exposed
 from serving.site.plan import make_plan
 
 
@@ -23,7 +23,7 @@ def fleet(front_door: str, access: str = "") -> Fleet:
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "127.9.9.9:1", "localhost:1", "[::1]:1"])
 def test_loopback_is_open(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HEADEND_HOME", str(tmp_path))
-    assert is_loopback(address)
+    assert is_loopback(address.rpartition(":")[0].strip("[]"))
     assert not list(exposed(fleet(address), "a"))
 
 
