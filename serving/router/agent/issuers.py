@@ -24,7 +24,11 @@ _RETRY_S = (1.0, 60.0)
 """While a URL is away, it is asked more and more seldom."""
 _TIMEOUT_S = 10.0
 _MOST_BYTES = 1 << 20
-_CURVES = {"P-256": ec.SECP256R1, "P-384": ec.SECP384R1, "P-521": ec.SECP521R1}
+_CURVES: dict[str, ec.EllipticCurve] = {
+    "P-256": ec.SECP256R1(),
+    "P-384": ec.SECP384R1(),
+    "P-521": ec.SECP521R1(),
+}
 
 _log = logging.getLogger("headend.agent")
 
@@ -96,7 +100,7 @@ def _is_public_key(key: Any) -> bool:
     try:
         match key["kty"]:
             case "EC":
-                curve = _CURVES[key["crv"]]()
+                curve = _CURVES[key["crv"]]
                 ec.EllipticCurvePublicNumbers(_number(key["x"]), _number(key["y"]), curve).public_key()
             case "RSA":
                 rsa.RSAPublicNumbers(_number(key["e"]), _number(key["n"])).public_key()

@@ -47,11 +47,11 @@ def test_the_digest_is_htpasswds() -> None:
     assert digest("secret") == "5en6G6MezRroT3XKqkdPOmY/BfQ="
 
 
-def test_a_revoked_key_is_in_no_file_of_the_front_door(store: KeyStore) -> None:
+def test_a_revoked_key_is_in_no_file_of_the_front_door(store: KeyStore, tmp_path: Path) -> None:
     kept, _ = store.create("news", ["infer"], "live")
     gone, _ = store.create("news", ["infer"], "live")
     assert store.revoke(gone.id).revoked
-    written = json.dumps(access.files(Access(), store.read()))
+    written = json.dumps(access.files(Access(), store.read(), tmp_path))
     assert kept.id in written
     assert kept.digest in written
     assert gone.id not in written

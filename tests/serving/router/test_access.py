@@ -212,7 +212,8 @@ def test_tokens_that_do_not_fit_are_refused(door: Door, claims: dict[str, Any]) 
 
 def test_a_tenants_rate_is_bounded(door: Door) -> None:
     key = door.key(tenant="slow")
-    answers = [door.ask(key) for _ in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: door.ask(key), range(8)))
     refused = [each for each in answers if each.status_code == 429]
     assert 3 <= len(refused) <= 7
     assert refused[0].headers["retry-after"] == "1"
