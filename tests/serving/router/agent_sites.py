@@ -133,19 +133,27 @@ def running(
     declaration: str = FLEET,
     names: tuple[str, ...] = ("here", "there"),
     homes: Mapping[str, Path] = {},
+    hidden: Mapping[str, int] = {},
 ) -> Iterator[dict[str, RunningSite]]:
     """The sites `names`, with an identity where there is one for them; of the `declaration`'s six ports the
-    last is a hole. `homes`: of sites on other machines.
+    last is a hole. `homes`: of sites on other machines. `hidden`: sites that the others cannot reach, each
+    with the number of its peer listener's port.
     """
     # Connections to it are made, by the kernel, and nothing ever answers.
     hole = socket.create_server(("127.0.0.1", 0), backlog=1000)
-    fleet = Fleet.parse(declaration.format(*free_ports(5), hole.getsockname()[1]), where="the test's fleet")
+    ports = free_ports(6) if hidden else [*free_ports(5), hole.getsockname()[1]]
+    closed = dict(zip(hidden, free_ports(len(hidden)), strict=True))
+    fleets = {}
+    for name in names:
+        seen = {hidden[other]: port for other, port in closed.items() if other != name}
+        as_seen = [seen.get(number, port) for number, port in enumerate(ports)]
+        fleets[name] = Fleet.parse(declaration.format(*as_seen), where="the test's fleet")
     servers = [ThreadingHTTPServer(("127.0.0.1", 0), App) for _ in names]
     sites: dict[str, RunningSite] = {}
     try:
         for name, server in zip(names, servers, strict=True):
             threading.Thread(target=server.serve_forever, daemon=True).start()
-            sites[name] = made(fleet, name, root, server.server_address[1], homes.get(name))
+            sites[name] = made(fleets[name], name, root, server.server_address[1], homes.get(name))
             for part in ("envoy", "agent"):
                 sites[name].start(part)
         yield sites
