@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -190,6 +191,51 @@ def test_pools_and_classes_come_out_of_the_front_doors_names(spec: SiteSpec) -> 
     }
     assert ways >= {"http", "http.local", "live"}
     assert {each["pool"] for each in series["nv_inference_request_success"]} == {"echo"}
+
+
+@pytest.mark.e2e
+@pytest.mark.skipif(
+    not (shutil.which("prometheus") and shutil.which("promtool")), reason="no Prometheus here"
+)
+def test_prometheus_itself_reads_the_site_and_answers_every_expression(
+    spec: SiteSpec, tmp_path: Path
+) -> None:
+    (tmp_path / "prometheus.yaml").write_text(yaml.safe_dump(scrape_config([spec])))
+    (tmp_path / "alerts.yaml").write_text(yaml.safe_dump(rules()))
+    subprocess.run(["promtool", "check", "config", tmp_path / "prometheus.yaml"], check=True)
+    (port,) = free_ports(1)
+    where = f"127.0.0.1:{port}"
+    options = {"config.file": tmp_path / "prometheus.yaml", "storage.tsdb.path": tmp_path / "data"}
+    argv = ["prometheus", *(f"--{name}={value}" for name, value in options.items())]
+    part = Part([*argv, f"--web.listen-address={where}"], f"http://{where}/-/ready", tmp_path / "log")
+    part.start()
+    try:
+        part.wait()
+
+        def ask(expression: str) -> list[Any]:
+            for name, value in (("$__rate_interval", "1m"), ("$__range", "1m")):
+                expression = expression.replace(name, value)
+            expression = re.sub(r"\$\{?(site|pool|class)(:regex)?\}?", ".+", expression)
+            answer = httpx.get(f"http://{where}/api/v1/query", params={"query": expression}, timeout=30)
+            assert answer.json()["status"] == "success", f"{expression}: {answer.text}"
+            found: list[Any] = answer.json()["data"]["result"]
+            return found
+
+        until(lambda: len(ask("count_over_time(up[1m]) > 2")) == 3, "three scrapes of each part", 60)
+        assert [series["value"][1] for series in ask("up")] == ["1", "1", "1"]
+        panels = [
+            (each["title"], target["expr"])
+            for each in dashboard()["panels"]
+            for target in each.get("targets", ())
+        ]
+        empty = {title for title, expression in panels if not ask(expression)}
+        for rule in rules()["groups"][0]["rules"]:
+            ask(rule["expr"])
+        # Nothing has failed here, and the other site does not run.
+        assert empty <= {"Not answered, by class", "Round trip between sites"}
+    finally:
+        part.end()
+        part.wait_for_end()
 
 
 def test_a_site_has_the_jobs_of_its_parts() -> None:
