@@ -12,6 +12,7 @@ from rich.table import Table
 from loadtests.testbed import scenario as scenarios
 from loadtests.testbed.scenario import Cell, Scenario
 from models.console import err, out, print_json
+from models.errors import UsageError
 from models.home import home
 
 app = typer.Typer(
@@ -52,7 +53,11 @@ def run(
     short: Annotated[bool, typer.Option("--short", help="The short form: a few cells, one round.")] = False,
     folder: Annotated[
         Path | None,
-        typer.Option("--out", help="Where results go; by default a new folder in $HEADEND_HOME/loadtests."),
+        typer.Option(
+            "--out",
+            help="Where results go; by default a new folder in $HEADEND_HOME/loadtests. What other cells "
+            "left there stays in the report.",
+        ),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -69,9 +74,14 @@ def run(
     chosen = (
         folder or home() / "loadtests" / f"testbed-{scenario.scenario}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
     )
+    earlier = report.left_in(chosen, scenario)
+    if taken := [cell.name for cell in cells if (chosen / cell.name).exists()]:
+        raise UsageError(f"{chosen} has a run of {', '.join(taken)} already.", hint="Give another folder.")
     with Testbed(scenario, err.print) as bed:
         outcomes = drive.run(bed, cells, chosen.absolute(), err.print)
     results = report.Results.of(scenario, outcomes)
+    if earlier is not None:
+        results = results.with_cells_of(earlier)
     report.write(results, chosen)
     if json:
         print_json(results.model_dump(mode="json", by_alias=True))

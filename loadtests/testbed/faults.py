@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 from loadtests.testbed import network, wire
 from loadtests.testbed.bed import Testbed
@@ -21,34 +21,50 @@ Undo = Callable[[], None]
 
 def begin(bed: Testbed, fault: Fault) -> Undo:
     """Do it; the result puts it right. Raises `HeadendError` when the part does not run."""
+    with ExitStack() as held:
+        for site in filter(fault.strikes, bed.scenario.sites):
+            held.callback(_begin(bed, fault, site))
+        return held.pop_all().close
+
+
+def _begin(bed: Testbed, fault: Fault, site: str) -> Undo:
     match fault.do:
         case "sigkill":
-            _kill(bed, fault)
+            _kill(bed, site, fault.part or "")
             return lambda: None
         case "sigstop":
-            return stop(bed, fault.site, fault.part or "")
+            return stop(bed, site, fault.part or "")
         case "link-down":
-            network.set_interface(fault.site, wire.INTERFACE, "down")
-            return lambda: network.set_interface(fault.site, wire.INTERFACE, "up")
+            network.set_interface(site, wire.INTERFACE, "down")
+            return lambda: network.set_interface(site, wire.INTERFACE, "up")
         case "black-hole":
-            return _lose(bed, fault.site, 1.0, 1.0)
+            return _lose(bed, site, 1.0, 1.0)
         case "loss":
-            return _lose(bed, fault.site, LOSS, LOSS)
+            return _lose(bed, site, LOSS, LOSS)
         case "one-way":
-            return _lose(bed, fault.site, 1.0, 0.0)
+            return _lose(bed, site, 1.0, 0.0)
 
 
 def stop(bed: Testbed, site: str, part: str) -> Undo:
     """SIGSTOP to all processes of a part; the result lets them go on."""
-    keeping = _part(bed, site, part).keeper
-    pids = keeper.descendants(keeping) if keeping else set()
+    is_control = part == "control"
+    pids = _processes(bed, site, "agent" if is_control else part)
+    if is_control:
+        # First of all: it would restart an agent that hangs.
+        _signal({bed.state(site).supervisor}, signal.SIGSTOP)
+        pids |= {bed.state(site).supervisor}
     _signal(pids, signal.SIGSTOP)
     return lambda: _signal(pids, signal.SIGCONT)
 
 
-def _kill(bed: Testbed, fault: Fault) -> None:
-    pid = _part(bed, fault.site, fault.part or "").pid
+def _kill(bed: Testbed, site: str, part: str) -> None:
+    pid = _part(bed, site, part).pid
     _signal({pid} if pid else set(), signal.SIGKILL)
+
+
+def _processes(bed: Testbed, site: str, part: str) -> set[int]:
+    keeping = _part(bed, site, part).keeper
+    return keeper.descendants(keeping) if keeping else set()
 
 
 def _lose(bed: Testbed, site: str, sent: float, received: float) -> Undo:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import csv
 import gzip
 import io
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from loadtests.engine.files import REQUESTS
+from loadtests.testbed.intervals import Ratio, ratio
 from loadtests.testbed.load import stretches
 from loadtests.testbed.scenario import Cell, Fault, Policy, Scenario, Stream
 from models.schema import Strict
@@ -30,7 +32,7 @@ class Figures(Strict):
 
     cell: str
     policy: Policy | None
-    class_: Class
+    class_: Class | Literal["all"]
     requests: int
     failed: int
     mean_ms: float
@@ -40,9 +42,15 @@ class Figures(Strict):
     p99_ms: float
     goodput: float
     """Share of the requests that were answered rightly within the class's objective."""
-    good_per_s: float
+    of_capacity: float
+    """Such answers a second, over what all sites of the scenario can answer."""
     attempts: float
     """Attempts of front doors per request."""
+    most_attempts: int
+    """At a single request."""
+    mean_to_plan: Ratio | None = None
+    """Mean over that of headend's own plan in the same rounds."""
+    p99_to_plan: Ratio | None = None
 
 
 class Cost(Strict):
@@ -60,6 +68,8 @@ class Cost(Strict):
     """From then on every window's p99 was within the objective, until the fault ended."""
     slowest_ms: float
     p99_before_ms: float
+    p99_during_ms: float
+    """Of the requests that came while it lasted."""
     healed_s: float | None
     """Likewise from the fault's end on; None: it has no end of its own."""
 
@@ -105,39 +115,57 @@ def read(folder: Path) -> list[Request]:
 
 
 def by_policy(scenario: Scenario, cell: Cell, requests: Sequence[Request]) -> list[Figures]:
-    """A row for each policy and class; the start of each stretch is left out."""
+    """A row for each policy and class, and one for all classes; the start of each stretch is left out."""
     turns = stretches(cell)
-    streams = {stream.class_: stream for stream in scenario.traffic}
-    counted: dict[tuple[Policy | None, Class], list[Request]] = {}
+    counted: defaultdict[tuple[Policy | None, Class | Literal["all"]], list[list[Request]]]
+    counted = defaultdict(lambda: [[] for _ in range(cell.rounds)])
+    several = len(scenario.traffic) > 1
     for one in requests:
-        stretch = turns[min(int(one.intended / (cell.seconds + cell.calm_s)), len(turns) - 1)]
-        if one.intended - stretch.begin >= cell.warm_up_s:
-            counted.setdefault((stretch.policy, one.class_), []).append(one)
-    seconds = (cell.seconds - cell.warm_up_s) * cell.rounds
+        number = min(int(one.intended / (cell.seconds + cell.calm_s)), len(turns) - 1)
+        if one.intended - turns[number].begin >= cell.warm_up_s:
+            for class_ in (one.class_, "all") if several else (one.class_,):
+                turn = number // max(1, len(cell.policies))
+                counted[turns[number].policy, class_][turn].append(one)
     return [
-        _figures(cell, policy, some, streams[class_], seconds)
-        for (policy, class_), some in sorted(counted.items(), key=lambda item: str(item[0]))
+        _figures(scenario, cell, key, rounds, counted.get(("plan", key[1])))
+        for key, rounds in sorted(counted.items(), key=lambda item: str(item[0]))
     ]
 
 
 def _figures(
-    cell: Cell, policy: Policy | None, requests: Sequence[Request], stream: Stream, seconds: float
+    scenario: Scenario,
+    cell: Cell,
+    key: tuple[Policy | None, Class | Literal["all"]],
+    rounds: Sequence[Sequence[Request]],
+    planned: Sequence[Sequence[Request]] | None,
 ) -> Figures:
-    took = np.array([one.ms if one.is_right else stream.timeout_s * 1e3 for one in requests])
-    good = sum(one.is_right and one.ms <= stream.p99_ms for one in requests)
+    policy, class_ = key
+    streams = {stream.class_: stream for stream in scenario.traffic}
+    times = [_times(streams, some) for some in rounds]
+    took, requests = np.concatenate(times), [one for some in rounds for one in some]
+    good = sum(one.is_right and one.ms <= streams[one.class_].p99_ms for one in requests)
+    seconds = (cell.seconds - cell.warm_up_s) * cell.rounds
+    theirs = [_times(streams, some) for some in planned] if planned and policy != "plan" else None
     return Figures(
         cell=cell.name,
         policy=policy,
-        class_=stream.class_,
+        class_=class_,
         requests=len(requests),
         failed=sum(not one.is_right for one in requests),
         mean_ms=float(took.mean()),
         p50_ms=percentile(took, 50),
         p99_ms=percentile(took, 99),
         goodput=good / len(requests),
-        good_per_s=good / seconds,
+        of_capacity=good / seconds / scenario.most(list(scenario.sites)),
         attempts=sum(one.attempts for one in requests) / len(requests),
+        most_attempts=max(one.attempts for one in requests),
+        mean_to_plan=ratio(times, theirs, None) if theirs else None,
+        p99_to_plan=ratio(times, theirs, 99) if theirs else None,
     )
+
+
+def _times(streams: Mapping[Class, Stream], requests: Sequence[Request]) -> npt.NDArray[np.float64]:
+    return np.array([one.ms if one.is_right else streams[one.class_].timeout_s * 1e3 for one in requests])
 
 
 def percentile(values: npt.NDArray[np.float64], percent: float) -> float:
@@ -148,11 +176,12 @@ def percentile(values: npt.NDArray[np.float64], percent: float) -> float:
 def cost(scenario: Scenario, cell: Cell, fault: Fault, requests: Sequence[Request]) -> Cost:
     """What `fault` cost the requests that came in where they could be taken."""
     objective = {stream.class_: stream.p99_ms for stream in scenario.traffic}
-    reachable = [one for one in requests if not (_takes_the_door(fault) and one.door == fault.site)]
+    reachable = [one for one in requests if not (_takes_the_door(fault) and fault.strikes(one.door))]
     end = min(fault.at_s + (fault.for_s or cell.seconds), cell.seconds)
     touched = [one for one in reachable if fault.at_s <= one.intended < end + AFTER_S]
     failed = [one for one in touched if not one.is_right]
     before = [one.ms for one in reachable if cell.warm_up_s <= one.intended < fault.at_s and one.is_right]
+    during = [one.ms for one in touched if one.intended < end and one.is_right]
     outcomes = [one.outcome for one in failed]
     return Cost(
         cell=cell.name,
@@ -163,6 +192,7 @@ def cost(scenario: Scenario, cell: Cell, fault: Fault, requests: Sequence[Reques
         recovered_s=_over(touched, objective, fault.at_s, end),
         slowest_ms=max((one.ms for one in touched if one.is_right), default=0.0),
         p99_before_ms=percentile(np.array(before), 99),
+        p99_during_ms=percentile(np.array(during), 99),
         healed_s=None if fault.for_s is None else _over(touched, objective, end, end + AFTER_S),
     )
 

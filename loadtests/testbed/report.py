@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import resources
 from importlib.metadata import version
 from pathlib import Path
@@ -12,13 +13,16 @@ from typing import Literal, Self
 import psutil
 from jinja2 import Environment
 from markupsafe import Markup
+from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
 from loadtests.bench.machine import Watch
 from loadtests.testbed.drive import Outcome
 from loadtests.testbed.figures import Cost, Figures
+from loadtests.testbed.intervals import Ratio
 from loadtests.testbed.scenario import Scenario
+from models.errors import UsageError
 from models.files import write_atomic
 from models.schema import Strict
 
@@ -53,6 +57,28 @@ class Results(Strict):
             pressure={one.cell: one.pressure for one in outcomes},
         )
 
+    def with_cells_of(self, earlier: Results) -> Results:
+        """These results, and those of `earlier` for cells that are not here, in the scenario's order."""
+        order = [cell.name for cell in self.scenario.cells]
+
+        def place(row: Figures | Cost) -> int:
+            return order.index(row.cell)
+
+        def is_kept(row: Figures | Cost) -> bool:
+            return row.cell in order and row.cell not in self.pressure
+
+        return self.model_copy(
+            update={
+                "figures": sorted([*filter(is_kept, earlier.figures), *self.figures], key=place),
+                "costs": sorted([*filter(is_kept, earlier.costs), *self.costs], key=place),
+                "problems": {
+                    **{cell: found for cell, found in earlier.problems.items() if cell not in self.pressure},
+                    **self.problems,
+                },
+                "pressure": earlier.pressure | self.pressure,
+            }
+        )
+
     def ratio(self, row: Figures, of: Literal["mean_ms", "p99_ms"]) -> float | None:
         """A figure over the best policy's in the same cell and class; None where nothing is compared."""
         rivals = [
@@ -61,6 +87,21 @@ class Results(Strict):
             if (other.cell, other.class_) == (row.cell, row.class_) and other.mean_ms
         ]
         return float(getattr(row, of)) / min(rivals) if len(rivals) > 1 else None
+
+
+def left_in(folder: Path, scenario: Scenario) -> Results | None:
+    """What an earlier run has left there; None: nothing.
+
+    Raises `UsageError` when it is of another scenario, or of this one as it was declared before.
+    """
+    path = folder / RESULTS
+    if not path.exists():
+        return None
+    with suppress(ValidationError):
+        earlier = Results.model_validate_json(path.read_bytes())
+        if earlier.scenario.model_dump(exclude={"cells"}) == scenario.model_dump(exclude={"cells"}):
+            return earlier
+    raise UsageError(f"{path} is not of this scenario as it is declared now.", hint="Give another folder.")
 
 
 def write(results: Results, folder: Path) -> None:
@@ -94,7 +135,9 @@ def _figures(results: Results) -> Table:
         "p50",
         "p99",
         "to best",
+        "to plan",
         "goodput",
+        "of capacity",
         "attempts",
         box=None,
         pad_edge=False,
@@ -111,14 +154,19 @@ def _figures(results: Results) -> Table:
             f"{row.p50_ms:,.0f} ms",
             f"{row.p99_ms:,.0f} ms",
             times(results.ratio(row, "p99_ms")),
+            times(row.mean_to_plan),
             f"{row.goodput:.1%}",
-            f"{row.attempts:.2f}",
+            f"{row.of_capacity:.1%}",
+            f"{row.attempts:.2f}, most {row.most_attempts}",
         )
     return table
 
 
-def times(ratio: float | None) -> str:
-    """`1.25×`."""
+def times(ratio: float | Ratio | None) -> str:
+    """`1.25×`, with its interval where there is one."""
+    if isinstance(ratio, Ratio):
+        around = f" ({ratio.low:.2f} to {ratio.high:.2f})" if ratio.low and ratio.high else ""
+        return f"{ratio.value:.2f}×{around}"
     return "" if ratio is None else f"{ratio:.2f}×"
 
 
@@ -131,6 +179,7 @@ def _costs(costs: Sequence[Cost]) -> Table:
         "recovered",
         "slowest",
         "p99 before",
+        "p99 during",
         "healed",
         box=None,
         pad_edge=False,
@@ -145,6 +194,7 @@ def _costs(costs: Sequence[Cost]) -> Table:
             f"{cost.recovered_s:.0f} s",
             f"{cost.slowest_ms:,.0f} ms",
             f"{cost.p99_before_ms:,.0f} ms",
+            f"{cost.p99_during_ms:,.0f} ms",
             "" if cost.healed_s is None else f"{cost.healed_s:.0f} s",
         )
     return table

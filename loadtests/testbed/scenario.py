@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from importlib import resources
 from pathlib import Path
 from typing import Literal, Self
@@ -15,7 +16,9 @@ from models.schema import Declaration, Strict
 from serving.fleet import Class
 
 Policy = Literal["plan", "local-only", "round-robin", "least-request", "waterfall", "static", "slate-like"]
-Part = Literal["triton", "envoy", "agent"]
+Part = Literal["triton", "envoy", "agent", "control"]
+"""`control`: the agent and its site's supervisor, which would start it again: all of a site's Python that is
+not inside Triton."""
 
 
 class Compute(Strict):
@@ -33,6 +36,8 @@ class Compute(Strict):
     """What each row beyond the first adds, as a share of the first: 0 is a perfect GPU, 1 gains nothing."""
     max_queue: int = Field(default=8, ge=1)
     """Requests that wait at a site beyond those worked on, before its front door sends them elsewhere."""
+    queue_timeout_ms: int = Field(default=30_000, ge=1)
+    """As the card says it: a tenth of it is how long a live request may wait."""
 
 
 class Size(Strict):
@@ -65,7 +70,8 @@ class Fault(Strict):
     do: Literal["sigkill", "sigstop", "link-down", "black-hole", "loss", "one-way"]
     """`link-down`: the site's interface goes down; `black-hole`: what is sent to or from the site vanishes;
     `loss`: 20% of it does; `one-way`: what the site sends vanishes, what is sent to it arrives."""
-    site: Name
+    site: Name | None = None
+    """None: every site."""
     part: Part | None = None
     """What gets the signal."""
     at_s: NotNegative
@@ -83,7 +89,11 @@ class Fault(Strict):
     @property
     def words(self) -> str:
         """`sigstop hub envoy`."""
-        return " ".join(filter(None, (self.do, self.site, self.part)))
+        return " ".join(filter(None, (self.do, self.site or "every site's", self.part)))
+
+    def strikes(self, site: str) -> bool:
+        """Whether it goes wrong there."""
+        return self.site in (None, site)
 
 
 class Stream(Strict):
@@ -167,7 +177,7 @@ class Scenario(Declaration):
         if unknown := set(self.short) - {cell.name for cell in self.cells}:
             raise ValueError(f"`short` names `{min(unknown)}`, which is not a cell")
         for cell in self.cells:
-            named = {*cell.of, *cell.ingress, *(fault.site for fault in cell.faults)}
+            named = {*cell.of, *cell.ingress, *(fault.site for fault in cell.faults if fault.site)}
             if unknown := named - set(self.sites):
                 raise ValueError(f"cell `{cell.name}` names `{min(unknown)}`, which is not a site")
         return self
@@ -187,7 +197,7 @@ class Scenario(Declaration):
         return self.links.get(f"{one}-{other}") or self.links.get(f"{other}-{one}") or self.link
 
     def capacity(self, site: str, model: str) -> float:
-        """Requests a second that `site` can answer, if it answers nothing else."""
+        """Requests a second of `model` that `site` can answer, if it answers nothing else."""
         size, compute = self.sites[site], self.models[model]
         rows = compute.max_batch
         seconds = compute.mean_ms / 1e3 / size.speed * (1 + compute.row_share * (rows - 1))
@@ -195,14 +205,21 @@ class Scenario(Declaration):
 
     def rates(self, cell: Cell) -> list[float]:
         """Requests a second of each stream: together `load` of what the cell's sites can do."""
-        sites, total = cell.of or list(self.sites), sum(stream.share for stream in self.traffic)
-        shares = [stream.share / total for stream in self.traffic]
+        most = cell.load * self.most(cell.of or list(self.sites))
+        return [most * share for share in self._shares()]
+
+    def most(self, sites: Collection[str]) -> float:
+        """Requests a second of the whole traffic, as it is mixed, that `sites` can answer together."""
         # A request of one model costs the sites its part of their time, whatever the others cost.
         busy = sum(
             share / sum(self.capacity(site, stream.model) for site in sites)
-            for share, stream in zip(shares, self.traffic, strict=True)
+            for share, stream in zip(self._shares(), self.traffic, strict=True)
         )
-        return [cell.load / busy * share for share in shares]
+        return 1 / busy
+
+    def _shares(self) -> list[float]:
+        total = sum(stream.share for stream in self.traffic)
+        return [stream.share / total for stream in self.traffic]
 
 
 def shipped() -> dict[str, Path]:

@@ -93,6 +93,7 @@ def _card(name: str, compute: Compute) -> dict[str, object]:
         "serving": {
             "max_batch_size": compute.max_batch,
             "max_queue": compute.max_queue,
+            "queue_timeout_ms": compute.queue_timeout_ms,
             "max_threads": 1,
             "inputs": [{"name": "data", "dtype": "UINT8", "shape": [compute.bytes]}],
             "outputs": [{"name": "sum", "dtype": "INT64", "shape": [1]}],

@@ -109,8 +109,8 @@ POOLS = Row(
         ),
         Panel(
             "Retries for each request",
-            "0.1 says that every tenth was asked again somewhere else. Rising under load means a storm; the "
-            "budget stops it (`over budget`).",
+            "0.1 says that every tenth was asked again somewhere else. It rises under load, and stays below "
+            "what one request may ask; `not allowed`: more were to be asked again than may be in flight.",
             (
                 (
                     f"{rate('envoy_cluster_upstream_rq_retry', OF, 'site', 'pool')} / "
@@ -119,7 +119,7 @@ POOLS = Row(
                 ),
                 (
                     rate("envoy_cluster_upstream_rq_retry_overflow", OF, "site", "pool"),
-                    "over budget {{site}} {{pool}}",
+                    "not allowed {{site}} {{pool}}",
                 ),
             ),
             unit="percentunit",

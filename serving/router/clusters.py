@@ -1,11 +1,12 @@
 """Envoy's clusters: for every pool what is answered here, and where else it may be.
 
-- `model.x.grpc` and `model.x.http` (Triton answers them on different ports): the local site, and the nearest
-  others for when it is down;
+- `model.x.grpc` and `model.x.http` (Triton answers them on different ports): the local site, the nearest
+  others for when it is down, and for when they are down too, the local site whatever its probes say;
 - `model.x.live`, `.interactive` and `.batch`: the other sites, by the plan's shares for the class, and the
   local site for when they are down. All are asked at their peer listeners, HTTP and gRPC alike over HTTP/2,
   so these need no protocol;
-- `model.x.grpc.local` and `model.x.http.local`: the local site alone, for what has come from another.
+- `model.x.grpc.local` and `model.x.http.local`: the local site alone, for what has come from another, and
+  for that last resort. Its probes wait longer: of a site that nobody can replace, late is not dead.
 
 Envoy's circuit breakers refuse, but never send a request elsewhere: which of them a request goes to, is said
 by routes that count (see `admission`).
@@ -18,7 +19,13 @@ from collections.abc import Callable, Iterator
 from serving.fleet import CLASSES, DEFAULT_CLASS, Class
 from serving.router import canary, endpoints, tls
 from serving.router.endpoints import Protocol
-from serving.router.health import PEER_KEEPALIVE, SERVER_KEEPALIVE, health_check, outlier_detection
+from serving.router.health import (
+    LATE_TIMEOUT,
+    PEER_KEEPALIVE,
+    SERVER_KEEPALIVE,
+    health_check,
+    outlier_detection,
+)
 from serving.router.shares import ALTERNATIVES, away
 from serving.router.view import LOOPBACK, SERVER, Address, FleetView, Pool
 from serving.router.xds import Json, socket_address
@@ -28,6 +35,8 @@ AGENT = "agent"
 """The cluster that leads to the site's own agent."""
 REFUSED = ("refused.full", "refused.late")
 """Clusters that take no request: the routes lead there what they refuse, and Envoy answers at once."""
+_NO_PANIC: Json = {"healthy_panic_threshold": {"value": 0}}
+"""Never send to a host known to be down because many are: there is a last resort."""
 
 
 def home_cluster(pool: Pool, protocol: Protocol) -> str:
@@ -74,13 +83,17 @@ def clusters(view: FleetView, eds: Callable[[str], Json], secrets: tls.Secrets) 
     ]
 
 
-def ready_clusters(view: FleetView) -> Iterator[str]:
-    """For every pool the clusters that know whether some site can answer it."""
+def ready_clusters(view: FleetView) -> Iterator[tuple[str, float]]:
+    """For every pool the clusters that know whether some site can answer it, and the percentage of their
+    endpoints that must be healthy then: one, beside the last resort, which is not probed.
+    """
     for pool in view.pools:
         if view.local in view.sites_of(pool):
-            yield from (home_cluster(pool, protocol) for protocol in protocols(pool))
+            for protocol in protocols(pool):
+                hosts = len(_at_home(view, pool, protocol)["endpoints"])
+                yield home_cluster(pool, protocol), 100 // hosts + 1
         else:
-            yield away_cluster(pool, view.class_of(pool))
+            yield away_cluster(pool, view.class_of(pool)), 1
 
 
 def assignments(view: FleetView) -> Iterator[Json]:
@@ -97,7 +110,13 @@ def _at_home(view: FleetView, pool: Pool, protocol: Protocol) -> Json:
     nearest = dict.fromkeys([site.name for site in view.nearest(pool)][:ALTERNATIVES], 0.0)
     tiers = ({view.local.name: canary.kept(view, pool)}, nearest)
     found = endpoints.assignment(view, home_cluster(pool, protocol), pool, tiers, protocol)
-    found["endpoints"] += canary.localities(view, pool, protocol, 1.0, endpoints.WEIGHTS)
+    found["endpoints"] += [
+        *canary.localities(view, pool, protocol, 1.0, endpoints.WEIGHTS),
+        endpoints.last_resort(view, pool, priority=2 if nearest else 1),
+    ]
+    if not canary.canary_of(view, pool):
+        # One of the others is enough, as long as a tenth of them are well.
+        found["policy"]["overprovisioning_factor"] = 1000
     return found
 
 
@@ -149,21 +168,22 @@ def _chosen_by_health(pool: Pool, assignment: Json, source: Json | None, *, peer
             if source
             else {"type": "STATIC", "load_assignment": static}
         ),
-        "common_lb_config": {
-            "locality_weighted_lb_config": {},
-            # Never send to a host known to be down because many are: the other site is the last resort.
-            "healthy_panic_threshold": {"value": 0},
-        },
+        "common_lb_config": {"locality_weighted_lb_config": {}, **_NO_PANIC},
         **health_check(pool, peers=peers),
         **outlier_detection(),
     }
 
 
 def _local(view: FleetView, pool: Pool, protocol: Protocol) -> Json:
-    """One endpoint and no probes: there is nothing to choose, and a refused connection says it sooner."""
+    """One endpoint. Its probes are patient, and keep requests from a server that says it is not ready."""
     name = local_cluster(pool, protocol)
     endpoint = endpoints.endpoint(view, view.local, pool, protocol)
-    return {**_cluster(view, name, protocol), **_static(name, endpoint)}
+    return {
+        **_cluster(view, name, protocol),
+        **_static(name, endpoint),
+        "common_lb_config": _NO_PANIC,
+        **health_check(pool, timeout=LATE_TIMEOUT),
+    }
 
 
 def _refusing(name: str) -> Json:
@@ -220,9 +240,10 @@ def _cluster(view: FleetView, name: str, protocol: Protocol, keepalive: Json = S
                     "max_connections": wide,
                     "max_pending_requests": wide,
                     "max_requests": wide,
-                    # When a site dies, all it had in flight must be able to move at once; 100% bounds the
-                    # load to twice, and the routes bound what a single request may ask.
-                    "retry_budget": {"budget_percent": {"value": 100}, "min_retry_concurrency": 16},
+                    # When a site dies, all it had in flight must be able to move at once. A budget is a share
+                    # of what is in flight at that moment, of which nothing is left then. What keeps retries
+                    # bounded is that each request may ask few sites.
+                    "max_retries": wide,
                 }
             ]
         },

@@ -46,6 +46,19 @@ def assignment(
     }
 
 
+def last_resort(view: FleetView, pool: Pool, priority: int) -> Json:
+    """The local site for when no site seems to be well, this one included: it may only be late.
+
+    `DEGRADED`: asked after all that are healthy, and not counted as one of them.
+    """
+    return {
+        "locality": {"zone": view.local.name},
+        "priority": priority,
+        "load_balancing_weight": 1,
+        "lb_endpoints": [{**endpoint(view, view.local, pool, None), "health_status": "DEGRADED"}],
+    }
+
+
 def endpoint(view: FleetView, site: SiteView, pool: Pool, protocol: Protocol | None) -> Json:
     """Where `site` is asked; `protocol` as in `assignment`."""
     is_here = site.name == view.local.name

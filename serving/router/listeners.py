@@ -138,13 +138,13 @@ def _bounded(view: FleetView) -> Json:
 
 def _ready(view: FleetView) -> Json:
     """`/readyz`: clients are welcome, and some endpoint of every pool is healthy, wherever it is."""
-    needed = [canary.DOOR, *ready_clusters(view)]
+    needed = {canary.DOOR: 1, **dict(ready_clusters(view))}
     return extension(
         "envoy.filters.http.health_check",
         f"{_HTTP}.health_check.v3.HealthCheck",
         pass_through_mode=False,
         headers=[equals(":path", "/readyz")],
-        cluster_min_healthy_percentages={name: {"value": 1} for name in needed},
+        cluster_min_healthy_percentages={name: {"value": least} for name, least in needed.items()},
     )
 
 

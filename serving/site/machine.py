@@ -7,8 +7,9 @@ A failed part is started again after a pause that doubles with every failure in 
 loudly, when it failed `attempts` times in a row without ever becoming ready (it is broken), or `failures`
 times within `window_s` (it keeps breaking). A part that lives but does not answer as alive past its limit
 is ended and counts as failed: a server that hangs is as gone for its clients as one that crashed. One that
-answers as alive but not as ready is left running: what it lacks (a model, a peer) a restart does not
-bring.
+stands still, with nothing to compute and nothing to wait for, will not answer any more and is killed at once:
+its connections break, and what it had in hand is asked of others. One that answers as alive but not as ready
+is left running: what it lacks (a model, a peer) a restart does not bring.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ class Action(StrEnum):
 
     START = "start"
     END = "end"
+    KILL = "kill"
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,9 @@ class Observation:
     ready: bool = False
     alive: bool = True
     """False: the process lives, but does not answer its liveness probe."""
+    stands_still: bool = False
+    """It answers nothing, although no thread of its processes has, or waits for, a processor or a disk: so it
+    is not late."""
     reason: str = ""
     """What the probe said when it is not ready."""
 
@@ -120,6 +125,8 @@ def _not_ready(
         return replace(condition, state=State.UNREADY, since=now, error=seen.reason), None
     limit = policy.start_limit_s if condition.state is State.STARTING else policy.unready_limit_s
     if now - condition.since < limit:
+        if seen.stands_still and condition.state is State.UNREADY:
+            return _failed(condition, policy, "it answers nothing and does nothing", now), Action.KILL
         return condition, None
     reason = f"not ready within {limit:g} s: {seen.reason or 'no answer'}"
     if not seen.alive:

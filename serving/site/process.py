@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 
 from serving.site import keeper
+from serving.site.probing import Activity
 from serving.site.spec import PartSpec
 
 MARK = "HEADEND_PART"
@@ -73,9 +74,19 @@ class PartProcess:
             await self._gone.wait()
         self.exit()
 
+    def kill(self) -> None:
+        """SIGKILL to all of it; its keeper ends by itself then."""
+        for pid in keeper.descendants(self.keeper):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
     def terminate(self) -> None:
         """Ask it to end; asked a second time, it is killed."""
         self._process.terminate()
+
+    def activity(self) -> Activity:
+        """What the part's processes do."""
+        return Activity.of(keeper.descendants(self.keeper))
 
     def _ended(self) -> None:
         asyncio.get_running_loop().remove_reader(self._pidfd)

@@ -21,18 +21,16 @@ import signal
 import sys
 import time
 
-import httpx
-
 from models.errors import HeadendError
 from serving.site import keeper, logs, machine, process
 from serving.site.machine import Action, Condition, Observation, Policy, State
+from serving.site.probing import Probe, Prober, Silence
 from serving.site.spec import PartSpec, PartState, SiteDirectory, SiteSpec, SiteState
 
 _log = logging.getLogger("headend.supervisor")
 
 _LOOK_EVERY_S = 1.0
 _LOOK_EVERY_STARTING_S = 0.5
-_PROBE_TIMEOUT_S = 2.0
 _CHORES_EVERY_S = 5.0
 
 
@@ -48,6 +46,7 @@ class _Part:
         self._since = time.time()
         self._care: asyncio.Task[None] | None = None
         self._launch_error = ""
+        self._silence = Silence()
 
     def begin(self) -> None:
         """Start it and take care of it from now on."""
@@ -91,7 +90,9 @@ class _Part:
         while self.condition.state is not State.FAILED:
             seen = await self._look()
             condition, action = machine.step(self.condition, self._policy, seen, time.monotonic())
-            if action is Action.END or (seen.exit is not None and action is None):
+            if action is Action.KILL and self._process is not None:
+                self._process.kill()
+            if action in (Action.END, Action.KILL) or (seen.exit is not None and action is None):
                 await self._end_process()
             self._enter(condition)
             if action is Action.START:
@@ -108,12 +109,25 @@ class _Part:
     async def _look(self) -> Observation:
         if self._process is None:
             return Observation(exit=self._launch_error)
-        ready, reason = await self._supervisor.probe(self.spec.ready)
-        alive = ready
-        if not ready and self.spec.alive:
-            alive, _ = await self._supervisor.probe(self.spec.alive)
+        ready, alive = await self._ask()
+        if not alive.is_silent:
+            self._silence = Silence()
         # After the probe: what answered may have been another process on a port of one that has just ended.
-        return Observation(exit=self._process.exit(), ready=ready, alive=alive, reason=reason)
+        return Observation(
+            exit=self._process.exit(),
+            ready=ready.ok,
+            alive=alive.ok,
+            stands_still=alive.is_silent and self._silence.lasts(self._process.activity()),
+            reason=ready.reason,
+        )
+
+    async def _ask(self) -> tuple[Probe, Probe]:
+        """Whether it is ready, and whether it is alive: asked only when it was not ready already."""
+        ask = self._supervisor.prober.ask
+        if self.condition.state is State.READY or not self.spec.alive:
+            return (ready := await ask(self.spec.ready)), ready
+        ready, alive = await asyncio.gather(ask(self.spec.ready), ask(self.spec.alive))
+        return ready, ready if ready.ok else alive
 
     async def _pause(self) -> None:
         pause = _LOOK_EVERY_S if self.condition.state is State.READY else _LOOK_EVERY_STARTING_S
@@ -151,9 +165,7 @@ class Supervisor:
         self._spec = SiteSpec(fleet=directory.fleet, site=directory.site, front_door="", parts=[])
         self._parts: dict[str, _Part] = {}
         self._published: SiteState | None = None
-        # A connection per probe: one kept open would have a part that is ending wait for it.
-        headers = {"connection": "close", "user-agent": "headend-supervisor"}
-        self._client = httpx.AsyncClient(timeout=_PROBE_TIMEOUT_S, trust_env=False, headers=headers)
+        self.prober = Prober()
         self._asked = asyncio.Event()
         self._ending = False
 
@@ -176,20 +188,10 @@ class Supervisor:
         finally:
             await self._end_parts(list(self._parts))
             chores.cancel()
-            await self._client.aclose()
+            await self.prober.close()
             self._published = None
             self.publish(supervisor=0)
             _log.info("site %s stopped", self.directory.site)
-
-    async def probe(self, url: str) -> tuple[bool, str]:
-        """Whether `url` answers 200, and if not, why."""
-        try:
-            response = await self._client.get(url)
-        except httpx.HTTPError as error:
-            return False, f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        if response.status_code == httpx.codes.OK:
-            return True, ""
-        return False, f"{url} answers {response.status_code}: {response.text[:200]}".strip()
 
     def kill_strays(self) -> None:
         """Kill what the keeper of an ended part left because it was killed itself."""

@@ -5,8 +5,11 @@ from __future__ import annotations
 import pytest
 import yaml
 
+from loadtests.testbed import report
+from loadtests.testbed.drive import Outcome
 from loadtests.testbed.figures import Request, by_policy, cost
 from loadtests.testbed.scenario import Scenario
+from models.errors import UsageError
 
 SCENARIO = Scenario.parse(
     yaml.safe_dump(
@@ -92,7 +95,8 @@ def test_policies_are_told_apart_by_when_requests_were_meant_to_start():
     assert found["waterfall"].p99_ms == pytest.approx(900)
     # The first two of ten seconds are not counted.
     assert (found["static"].requests, found["static"].goodput, found["waterfall"].goodput) == (80, 1, 0)
-    assert found["static"].good_per_s == pytest.approx(10)
+    # Ten a second, of the twenty that both sites can answer.
+    assert found["static"].of_capacity == pytest.approx(0.5)
 
 
 def test_what_failed_counts_with_its_clients_time_limit():
@@ -101,3 +105,38 @@ def test_what_failed_counts_with_its_clients_time_limit():
     assert found["static"].failed == 80
     assert found["static"].mean_ms == pytest.approx((80 * 100 + 80 * 15_000) / 160)
     assert found["static"].goodput == pytest.approx(0.5)
+
+
+def test_a_cell_of_several_rounds_compares_with_the_plan():
+    cell = SCENARIO.cell("two").model_copy(update={"policies": ["plan", "static"], "rounds": 3})
+    # Rounds begin with another policy each: plan, static, static, plan, plan, static.
+    slow = (1, 2, 5)
+    requests = [
+        one
+        for stretch in range(6)
+        for one in steady(10 * stretch, 10 * stretch + 10, 200 if stretch in slow else 100)
+    ]
+    rows = {row.policy: row for row in by_policy(SCENARIO, cell, requests)}
+    assert rows["plan"].mean_to_plan is None
+    assert rows["static"].mean_to_plan.value == pytest.approx(2)
+    assert rows["static"].p99_to_plan.low == pytest.approx(2)
+
+
+def test_cells_that_were_run_one_by_one_make_one_report(tmp_path):
+    def outcome(name: str, failed: int) -> Outcome:
+        requests = [*steady(0, 30), *[request(12, outcome="refused")] * failed]
+        cell = SCENARIO.cell(name)
+        costs = [cost(SCENARIO, cell, fault, requests) for fault in cell.faults]
+        return Outcome(name, by_policy(SCENARIO, cell, requests), costs, ["late"] * failed, 0.1)
+
+    for outcomes in ([outcome("dead", 0)], [outcome("dark", 1)], [outcome("dark", 0)]):
+        earlier = report.left_in(tmp_path, SCENARIO)
+        results = report.Results.of(SCENARIO, outcomes)
+        report.write(results.with_cells_of(earlier) if earlier else results, tmp_path)
+    found = report.left_in(tmp_path, SCENARIO)
+    assert [row.cell for row in found.figures] == ["dark", "dead"]
+    assert [row.failed for row in found.costs] == [0, 0]
+    assert found.problems == {}
+    other = SCENARIO.model_copy(update={"title": "Another."})
+    with pytest.raises(UsageError, match="not of this scenario"):
+        report.left_in(tmp_path, other)

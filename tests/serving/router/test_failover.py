@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import queue
+import signal
 import threading
 import time
 from collections import Counter
@@ -37,10 +39,10 @@ def answered_by(two: Any, model: str = "echo") -> str:
 
 
 def unwell(site: Any) -> list[str]:
-    """Endpoints that the site's front door would not use now."""
+    """Endpoints that the site's front door would not use now; the last resort is never among them."""
     text = httpx.get(f"http://127.0.0.1:{site.view.ports.admin}/clusters", timeout=5).text
     flags = (line for line in text.splitlines() if "::health_flags::" in line)
-    return [line for line in flags if not line.endswith("::healthy")]
+    return [line for line in flags if not line.endswith(("::healthy", "::/degraded_eds_health"))]
 
 
 def inputs(module: Any, shape: tuple[int, ...]) -> list[Any]:
@@ -139,6 +141,34 @@ async def test_what_the_plan_leads_away_is_answered_here_when_the_other_site_is_
     _eventually(lambda: not unwell(two.here))
     assert min(answers[site] for site in SITES) > 20, answers
     assert all(answers[kind] > 10 for kind in ("grpc", "http", "app")), answers
+
+
+@pytest.fixture
+def alone(two: Any) -> Iterator[None]:
+    """The other site is gone, and this one's Triton stands still until a test lets it go on."""
+    triton = two.here.parts["triton"].process
+    two.there.parts["envoy"].kill()
+    os.killpg(triton.pid, signal.SIGSTOP)
+    yield
+    os.killpg(triton.pid, signal.SIGCONT)
+    two.there.restart("envoy")
+    _eventually(lambda: not unwell(two.here))
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize("module", [triton_grpc_aio, triton_http_aio])
+async def test_what_is_late_is_asked_while_nobody_else_is_there(two: Any, module: Any) -> None:
+    """On a full machine a server may answer no probe for seconds."""
+    homes = ("model.echo.grpc::", "model.echo.http::")
+    # Of each, this site and the other.
+    _eventually(lambda: sum(line.startswith(homes) for line in unwell(two.here)) == 4)
+    _eventually(lambda: httpx.get(f"{two.here.url}/readyz").status_code == 503)
+    async with module.InferenceServerClient(two.here.door) as client:
+        asked = [asyncio.create_task(client.infer("echo", inputs(module, (3,)))) for _ in range(4)]
+        await asyncio.sleep(1)
+        assert not any(each.done() for each in asked)
+        os.killpg(two.here.parts["triton"].process.pid, signal.SIGCONT)
+        await asyncio.gather(*asked)
 
 
 @pytest.mark.parametrize("module", [triton_grpc_aio, triton_http_aio])

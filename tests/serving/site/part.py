@@ -1,10 +1,11 @@
 """A small real part for supervisor tests: answers 200 on its port, and misbehaves when told to.
 
-`part.py PORT [stubborn] [daemons PIDFILE] [unready FILE] [hung FILE]`
+`part.py PORT [stubborn] [daemons PIDFILE] [unready FILE] [hung FILE] [late FILE]`
 - stubborn: ignores SIGTERM.
 - daemons PIDFILE: leaves a double-forked child in a session of its own that ignores SIGTERM.
 - unready FILE: answers 503 while FILE exists.
 - hung FILE: does not answer at all while FILE exists.
+- late FILE: likewise, but computes all the time.
 """
 
 import os
@@ -33,9 +34,11 @@ def _daemonise(pid_file: Path) -> None:
 
 class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
-        hung, unready = _option("hung"), _option("unready")
+        hung, late, unready = _option("hung"), _option("late"), _option("unready")
         while hung is not None and hung.exists():
             time.sleep(0.05)
+        while late is not None and late.exists():
+            pass
         ready = unready is None or not unready.exists()
         self.send_response(200 if ready or self.path == "/alive" else 503)
         self.end_headers()

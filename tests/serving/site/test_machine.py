@@ -11,6 +11,7 @@ observations = st.one_of(
     st.builds(Observation, exit=st.just("exit status 1")),
     st.builds(Observation, ready=st.just(True)),
     st.builds(Observation, ready=st.just(False), alive=st.booleans(), reason=st.just("503")),
+    st.just(Observation(alive=False, stands_still=True, reason="ReadTimeout")),
 )
 policies = st.builds(
     Policy,
@@ -62,6 +63,14 @@ def test_an_end_is_asked_only_of_what_lives_unready_past_its_limit(policy, histo
             assert not seen.ready
             assert not seen.alive
             assert now - before.since >= min(policy.start_limit_s, policy.unready_limit_s)
+
+
+@given(policies, histories)
+def test_only_what_was_ready_and_stands_still_is_killed_before_its_limit(policy, history):
+    for before, seen, _, _, action in _play(policy, history):
+        if action is Action.KILL:
+            assert seen.stands_still
+            assert before.state is State.UNREADY
 
 
 @given(policies, histories)

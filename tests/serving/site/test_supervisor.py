@@ -240,6 +240,21 @@ def test_a_hung_part_is_restarted_and_an_unready_one_is_not(run, tmp_path):
     site.wait("calm", State.READY)
 
 
+def test_a_part_that_stands_still_is_killed_and_one_that_is_late_is_not(run, tmp_path):
+    late = tmp_path / "late"
+    site = run(part("still", grace_s=60), part("busy", "late", late))
+    still, busy = site.wait("still", State.READY), site.wait("busy", State.READY)
+    late.touch()
+    os.kill(still.pid, signal.SIGSTOP)
+    until(lambda: site.part("still").restarts == 1)
+    assert site.part("still").error == "it answers nothing and does nothing"
+    until(lambda: site.part("busy").state is State.UNREADY)
+    time.sleep(5)
+    late.unlink()
+    assert site.wait("busy", State.READY).pid == busy.pid
+    assert site.wait("still", State.READY).pid != still.pid
+
+
 def test_a_new_spec_restarts_what_changed_only(run):
     one, two, three = part("one"), part("two"), part("three")
     site = run(one, two)
