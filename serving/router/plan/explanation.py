@@ -121,7 +121,7 @@ def _general(
 
 
 def _facts(planned: PoolPlan, rows: Mapping[Class, Row], door: str, number: int) -> tuple[SiteFacts, ...]:
-    load, response, ways = planned.load, planned.response_s, planned.distances.seconds[number]
+    load, response, ways = planned.load, planned.response_s, planned.distances.row(number)
     found = []
     for place, member in enumerate(planned.problem.members):
         way = float(ways[place])

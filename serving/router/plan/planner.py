@@ -14,11 +14,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from serving.fleet import CLASSES, Class
-from serving.router.plan.problem import Floats, Ints, PoolProblem, Problem
-from serving.router.plan.solver import Split, solve, split
+from serving.router.plan.answer import Answer, Demand
+from serving.router.plan.problem import Floats, PoolProblem, Problem
 from serving.router.plan.supply import Supply
-from serving.router.plan.wait import marginal_s, response_s
-from serving.router.plan.ways import Distances, Ways
+from serving.router.plan.wait import GRID, marginal_s, response_s
+from serving.router.plan.ways import NEAREST, Distances, Known
 from serving.router.view import Pool
 
 SMOOTHNESS = 0.01
@@ -28,7 +28,8 @@ NEAR = 0.1
 LEAST_TAU_S = 1e-5
 UPLINK_SHARE = 0.7
 """Most of a site's line that the plan fills: a full line queues."""
-REFINEMENTS = 4
+MORE = 4
+"""Where no prices are found, doors consider so many times as many members."""
 SPREAD = 1.02
 """An overloaded pool's sites bear up to so much more than in proportion to capacity, where that is nearer."""
 WORTH_MOVING = 0.01
@@ -49,6 +50,8 @@ class Solved:
     """By member: requests a second of this class."""
     most_away: Floats
     """By door: requests a second of this pool that its line carried when this class came."""
+    known: Known
+    """The members that each door considers."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,8 @@ class PoolPlan:
     problem: PoolProblem
     distances: Distances
     tau: float
+    known: Known
+    """What doors know when the next class comes."""
     classes: Mapping[Class, Solved]
 
     @property
@@ -76,30 +81,70 @@ class PoolPlan:
 
 def solve_all(problem: Problem, previous: Mapping[Pool, PoolPlan]) -> dict[Pool, PoolPlan]:
     """Every pool that has members. `previous` tells where to begin."""
-    plans = {pool.pool: _begin(problem, pool) for pool in problem.pools if pool.members}
+    per_byte, price = problem.s_per_byte, problem.price_s_per_byte
+    per_byte = per_byte if price is None else per_byte + price
+    serving = {pool.pool: pool for pool in problem.pools if pool.members}
+    before = {pool: _comparable(previous.get(pool), one) for pool, one in serving.items()}
+    queues = {pool: _Queues.of(one) for pool, one in serving.items()}
+    plans = {
+        pool: _begin(problem, one, per_byte, queues[pool], before[pool]) for pool, one in serving.items()
+    }
     lines = _Lines(problem)
-    small_first = sorted(plans, key=lambda pool: (_bytes(plans[pool].problem), pool))
     for class_ in CLASSES:
-        for pool in small_first:
-            before = previous.get(pool)
-            start = before.classes[class_].price if before else None
-            solved = _solve(problem, plans[pool], class_, lines, start)
-            plans[pool] = replace(plans[pool], classes={**plans[pool].classes, class_: solved})
+        for pool in sorted(plans, key=lambda pool: (_bytes(plans[pool].problem), pool)):
+            plans[pool] = _solve(problem, plans[pool], queues[pool], class_, lines, before[pool])
     return plans
+
+
+def _comparable(before: PoolPlan | None, pool: PoolProblem) -> PoolPlan | None:
+    """`before` where it has the same members."""
+    if before is None or len(before.problem.members) != len(pool.members):
+        return None
+    same = all(old.site == new.site for old, new in zip(before.problem.members, pool.members, strict=True))
+    return before if same else None
+
+
+@dataclass(frozen=True)
+class _Queues:
+    """What is reckoned once of a pool's members."""
+
+    capacity: Floats
+    """Requests a second, by member."""
+    marginal: Floats
+    """(members, loads), seconds: `marginal_s`."""
+    most_s: float
+    """The highest price of one that is not overloaded."""
+
+    @classmethod
+    def of(cls, pool: PoolProblem) -> _Queues:
+        marginal = marginal_s(pool.members)
+        bound = max(pool.balancing.bound(class_) for class_ in CLASSES)
+        most = float(marginal[:, : np.searchsorted(GRID, bound) + 1].max())
+        return cls(np.array([member.capacity for member in pool.members]), marginal, most)
 
 
 def _bytes(pool: PoolProblem) -> float:
     return pool.request_bytes + pool.response_bytes
 
 
-def _begin(problem: Problem, pool: PoolProblem) -> PoolPlan:
-    alone = np.array([member.single_s for member in pool.members])
-    marginal = marginal_s(pool.members)
-    distances = Distances.of(problem, pool, float(marginal.max()))
-    others = distances.seconds[np.isfinite(distances.seconds) & (distances.seconds > 0)]
-    near = NEAR * float(others.min()) if len(others) else np.inf
-    tau = max(LEAST_TAU_S, min(SMOOTHNESS * float(alone.mean()), near))
-    return PoolPlan(pool, distances, tau, {})
+def _begin(
+    problem: Problem, pool: PoolProblem, per_byte: Floats, queues: _Queues, before: PoolPlan | None
+) -> PoolPlan:
+    alone = float(np.mean([member.single_s for member in pool.members]))
+    distances = Distances.of(problem, pool, per_byte, queues.most_s, before.distances if before else None)
+    near = NEAR * (distances.nearest_s + distances.added_s)
+    tau = max(LEAST_TAU_S, min(SMOOTHNESS * alone, near))
+    known = before.known if before and np.array_equal(before.distances.home, distances.home) else None
+    if known is None or known.is_long(len(problem.sites)):
+        offered = np.sum([*pool.offered.values(), np.zeros(len(problem.sites))], axis=0)
+        known = distances.nearest(offered, queues.capacity)
+    return PoolPlan(pool, distances, tau, known, {})
+
+
+def _even(queues: _Queues, offered: float) -> Floats:
+    """By member, the price did all bear `offered` requests a second in proportion to capacity."""
+    share = offered / queues.capacity.sum()
+    return queues.marginal[:, np.searchsorted(GRID[:-1], share)]
 
 
 class _Lines:
@@ -119,70 +164,54 @@ class _Lines:
         self._left = np.maximum(0.0, self._left - away * max(pool.request_bytes, pool.response_bytes))
 
 
-def _solve(problem: Problem, plan: PoolPlan, class_: Class, lines: _Lines, price: Floats | None) -> Solved:
+def _solve(
+    problem: Problem,
+    plan: PoolPlan,
+    queues: _Queues,
+    class_: Class,
+    lines: _Lines,
+    before: PoolPlan | None,
+) -> PoolPlan:
+    """`plan` with one more class."""
     pool = plan.problem
-    members = pool.members
-    placed = plan.load if plan.classes else np.zeros(len(members))
+    placed = plan.load if plan.classes else np.zeros(len(pool.members))
     most_away = lines.most(pool)
     offered = pool.offered.get(class_, np.zeros(len(most_away)))
-    marginal = marginal_s(members)
-    wall = 100 * (float(marginal.max()) + plan.distances.longest_s)
-    capacity = sum(member.capacity for member in members)
-    overload = SPREAD * float(placed.sum() + offered.sum()) / capacity
-    supply = Supply.of(members, marginal, placed, pool.balancing.bound(class_), overload, wall)
-    leaves = np.isfinite(plan.distances.seconds).any(axis=1)
-    leaves[[problem.number[site] for site in pool.unmeasured]] = False
-    known = price if price is not None and len(price) == len(members) else None
-    doors = np.flatnonzero((offered > _ALMOST_NOTHING) & leaves)
+    wall = 100 * (queues.most_s + plan.distances.longest_s)
+    overload = SPREAD * float(placed.sum() + offered.sum()) / float(queues.capacity.sum())
+    bound = pool.balancing.bound(class_)
+    supply = Supply.of(queues.capacity, queues.marginal, placed, bound, overload, wall)
+    brings = (offered > _ALMOST_NOTHING) & plan.distances.leads_somewhere()
+    brings[[problem.number[site] for site in pool.unmeasured]] = False
+    price = before.classes[class_].price if before else None
+    doors = np.flatnonzero(brings)
     if not len(doors):
-        return Solved(_unless_alike(supply.prices[:, 0], known), np.zeros(len(members)), most_away)
-    ways = plan.distances.nearest(doors, offered[doors], most_away[doors])
-    best = None
-    if known is not None:
-        ways = plan.distances.cheaper(ways, doors, known, plan.tau) or ways
-        best = _Answer.of(ways, supply, split(ways, known, plan.tau), known)
+        price = _unless_alike(supply.prices[:, 0], price)
+        solved = Solved(price, np.zeros(len(placed)), most_away, plan.known)
+        return replace(plan, classes={**plan.classes, class_: solved})
+    demand = Demand(plan.distances, doors, offered[doors], most_away[doors], plan.tau)
+    best, known = None, plan.known
+    if before is not None and price is not None:
+        if not plan.distances.alike(before.distances):
+            known, _ = demand.with_cheaper(known, demand.ways(known), price)
+        best = Answer.of(demand, supply, known, price)
     if best is None or best.excess > WORTH_MOVING * best.cost:
-        ways, best = _best(plan, ways, doors, supply, known)
+        guess = _even(queues, float(placed.sum() + offered.sum()))
+        best = Answer.best(demand, supply, known, guess if price is None else price, price is None)
+        count = NEAREST
+        while not best.is_exact and count < len(pool.members):
+            # Among those that they know, doors find too little room.
+            count *= MORE
+            known = plan.distances.nearest(offered, queues.capacity, count)
+            best = Answer.best(demand, supply, known, guess, is_rough=True)
     away = np.zeros(len(most_away))
-    away[doors] = (best.split.sent * ~ways.is_home).sum(axis=1)
+    away[doors] = best.away
     lines.take(pool, away)
-    return Solved(best.price, best.load, most_away)
+    solved = Solved(best.price, best.load, most_away, best.known)
+    return replace(plan, known=best.known, classes={**plan.classes, class_: solved})
 
 
 def _unless_alike(price: Floats, known: Floats | None) -> Floats:
     """`known` where it is nearly the same: what nobody pays need not move."""
     alike = known is not None and np.abs(known - price).max() <= WORTH_MOVING * price.mean()
     return known if known is not None and alike else price
-
-
-def _best(
-    plan: PoolPlan, ways: Ways, doors: Ints, supply: Supply, price: Floats | None
-) -> tuple[Ways, _Answer]:
-    for _ in range(REFINEMENTS):
-        best = _Answer.of(ways, supply, *solve(ways, supply, plan.tau, price))
-        refined = plan.distances.cheaper(ways, doors, best.price, plan.tau)
-        if refined is None:
-            break
-        ways, price = refined, best.price
-    return ways, best
-
-
-@dataclass(frozen=True)
-class _Answer:
-    """A split, what it costs, and the prices behind it."""
-
-    split: Split
-    price: Floats
-    load: Floats
-    cost: float
-    """Seconds a second."""
-    excess: float
-    """No split costs less than this one by more (the duality gap): 0 for the best."""
-
-    @classmethod
-    def of(cls, ways: Ways, supply: Supply, done: Split, price: Floats) -> _Answer:
-        load: Floats = np.bincount(ways.site.ravel(), done.sent.ravel(), len(price)).astype(np.float64)
-        on_the_way = (done.sent * np.where(done.sent > 0, ways.seconds, 0.0)).sum()
-        at_sites, dual = supply.cost(load), float(supply.at(price)[2].sum())
-        excess = at_sites + dual - float(load @ price)
-        return cls(done, price, load, float(on_the_way) + at_sites, excess)

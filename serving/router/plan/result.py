@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from serving.fleet import CLASSES, Class
+from serving.router.plan.balance import split
 from serving.router.plan.explanation import Explanation, explain
 from serving.router.plan.planner import PoolPlan, solve_all
-from serving.router.plan.problem import Floats, PoolProblem, Problem
+from serving.router.plan.problem import Floats, Ints, PoolProblem, Problem
 from serving.router.plan.settling import Row, probed, settle
-from serving.router.plan.solver import split
 from serving.router.plan.thresholds import threshold
+from serving.router.plan.ways import Known
 from serving.router.view import Pool, Threshold
 
 Key = tuple[str, Pool, Class]
@@ -91,15 +92,17 @@ def resumed(problem: Problem, door: str, rows: Mapping[tuple[Pool, Class], Row])
 
 def _known_target(problem: Problem, planned: PoolPlan | None, previous: Plan | None, key: Key) -> Row | None:
     """Where prices, ways and sites are as they were, so is what they say; None: something has changed."""
-    _, pool, class_ = key
+    door, pool, class_ = key
     before = previous.pools.get(pool) if previous else None
     if previous is None or before is None or planned is None or problem.uplink_bytes_per_s is not None:
         return None
+    number = problem.number[door]
     same = (
         before.classes[class_].price is planned.classes[class_].price
         and before.tau == planned.tau
-        and np.array_equal(before.distances.seconds, planned.distances.seconds)
+        and previous.problem.sites == problem.sites
         and [one.site for one in before.problem.members] == [one.site for one in planned.problem.members]
+        and np.array_equal(before.distances.row(number), planned.distances.row(number))
         and before.problem.unmeasured == planned.problem.unmeasured
     )
     return previous.targets.get(key) if same else None
@@ -110,23 +113,28 @@ def _target(problem: Problem, planned: PoolPlan | None, pool: PoolProblem, door:
     if door in pool.unmeasured:
         return {door: 1.0}
     number = problem.number[door]
-    if planned is None or not np.isfinite(planned.distances.seconds[number]).any():
+    if planned is None or not planned.distances.leads_somewhere()[number]:
         return {}
     solved, offered = planned.classes[class_], pool.offered.get(class_)
     rate = max(float(offered[number]), LEAST_RATE) if offered is not None else LEAST_RATE
-    ways = planned.distances.every(number, rate, solved.most_away[number])
-    share = split(ways, solved.price, planned.tau).sent[0] / rate
+    # A door that brings something is planned with those that it knows; any other may look around.
+    known = solved.known.of(number) if rate > LEAST_RATE else Known.all(len(pool.members), number)
+    ways = planned.distances.ways(known, np.array([number]), np.array([rate]), solved.most_away[[number]])
+    share = split(ways, solved.price, planned.tau).sent / rate
+    row = _named(pool, ways.site, share, LEAST_SHARE)
+    elsewhere = ways.away()
+    if elsewhere is None:
+        return row
     # Whoever goes elsewhere because home is full just now, or to keep a way known, chooses less narrowly.
-    elsewhere = replace(ways, seconds=np.where(ways.is_home, np.inf, ways.seconds))
-    spare = split(elsewhere, solved.price, SPARE * planned.tau).sent[0]
+    spare = split(elsewhere, solved.price, SPARE * planned.tau).sent / rate
     least = LEAST_SPARE * spare.sum()
     if len(pool.members) <= ALL_KNOWN:
         spare = np.where(spare > 0, np.maximum(spare, 2 * least), 0.0)
-    return probed(_named(pool, share, LEAST_SHARE), _named(pool, spare, least))
+    return probed(row, _named(pool, elsewhere.site, spare, least))
 
 
-def _named(pool: PoolProblem, shares: Floats, least: float) -> dict[str, float]:
+def _named(pool: PoolProblem, sites: Ints, shares: Floats, least: float) -> dict[str, float]:
     """Those of at least `least`, which is not 0, by site; they sum to 1, or there is none."""
     kept = np.flatnonzero(shares > least)
     total = shares[kept].sum()
-    return {pool.members[number].site: float(shares[number] / total) for number in kept}
+    return {pool.members[sites[number]].site: float(shares[number] / total) for number in kept}

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from serving.router.plan.problem import Floats, Ints, Member
+from serving.router.plan.problem import Floats, Ints
 from serving.router.plan.wait import GRID
 
 WALL = 1e-3
@@ -31,21 +30,22 @@ class Supply:
     """The integral of loads over prices, from the first knot to each."""
     capacity: Floats
     """Requests a second of all classes, by member."""
+    most: Floats
+    """By member, how much of this class it takes before the price climbs."""
 
     @classmethod
     def of(
         cls,
-        members: Sequence[Member],
+        capacity: Floats,
         marginal: Floats,
         placed: Floats,
         bound: float,
         overload: float,
         wall_s: float,
     ) -> Supply:
-        """Of sites where `placed` requests a second of classes above are ahead, up to the share `bound` of
-        capacity. Where all sites together are offered more, `overload` is the larger share that each has to
-        bear. `wall_s` is more than any difference in price that a request would avoid."""
-        capacity = np.array([member.capacity for member in members])[:, None]
+        """Of sites of this `capacity`, where `placed` requests a second of classes above are ahead, up to the
+        share `bound` of capacity. Where all sites together are offered more, `overload` is the larger share
+        that each has to bear. `wall_s` is more than any difference in price that a request would avoid."""
         most = max(bound, overload)
         prices = marginal + _TILT * marginal[:, :1] * GRID
         kept = bound > GRID
@@ -57,16 +57,17 @@ class Supply:
         loads = np.concatenate([GRID[kept], [bound, most], most + over])
         walls = at_most + wall_s * np.concatenate([[1.0], 1 + over[1:]])
         whole = np.concatenate([prices[:, kept], at_bound, at_most, walls], axis=1)
-        return cls._beyond(capacity * loads, whole, placed, capacity[:, 0])
+        return cls._beyond(capacity[:, None] * loads, whole, placed, capacity, most * capacity)
 
     @classmethod
-    def _beyond(cls, loads: Floats, prices: Floats, placed: Floats, capacity: Floats) -> Supply:
+    def _beyond(cls, loads: Floats, prices: Floats, placed: Floats, capacity: Floats, most: Floats) -> Supply:
         """Without what is placed already: the price begins where that has brought it."""
         if placed.any():
-            start = np.array([np.interp(a, x, y) for a, x, y in zip(placed, loads, prices, strict=True)])
+            start = cls(loads, prices, loads, capacity, most).price(placed)
+            most = np.maximum(most - placed, 0.0)
             loads = np.maximum(loads - placed[:, None], 0.0)
             prices = np.maximum(prices, start[:, None])
-        return cls(loads, prices, cls._areas(loads, prices), capacity)
+        return cls(loads, prices, cls._areas(loads, prices), capacity, most)
 
     @staticmethod
     def _areas(loads: Floats, prices: Floats) -> Floats:
@@ -79,7 +80,7 @@ class Supply:
         knot = np.clip((self.prices <= price[:, None]).sum(axis=1) - 1, 0, self.prices.shape[1] - 2)
         x0, x1 = self.prices[rows, knot], self.prices[rows, knot + 1]
         y0, y1 = self.loads[rows, knot], self.loads[rows, knot + 1]
-        slope = np.where(price > x0, (y1 - y0) / np.maximum(x1 - x0, 1e-300), 0.0)
+        slope = np.where(price >= x0, (y1 - y0) / np.maximum(x1 - x0, 1e-300), 0.0)
         beyond = np.maximum(price - x0, 0.0)
         return y0 + slope * beyond, slope, self.areas[rows, knot] + beyond * (y0 + slope * beyond / 2)
 

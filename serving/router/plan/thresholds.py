@@ -21,7 +21,7 @@ NEVER = 1_000_000
 def threshold(planned: PoolPlan, door: int) -> Threshold | None:
     """The thresholds of one front door (by its place among the sites); None where its site is no member, or
     no other may answer."""
-    home, seconds = planned.distances.home[door], planned.distances.seconds[door]
+    home, seconds = planned.distances.home[door], planned.distances.row(door)
     others = np.arange(len(seconds)) != home
     if home < 0 or not np.isfinite(seconds[others]).any():
         return None

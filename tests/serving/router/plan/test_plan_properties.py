@@ -138,6 +138,27 @@ def test_no_site_is_above_its_bound_when_there_is_room_elsewhere(of: Problem) ->
         assert loads(plan(of))[member.site] <= member.capacity * bound * 1.002
 
 
+@settings(max_examples=5, deadline=None)
+@given(st.integers(100, 300), st.floats(0.5, 0.8), st.floats(0, 1.5), st.integers(0, 1000))
+def test_no_site_is_above_its_bound_among_hundreds(sites: int, load: float, unlike: float, seed: int) -> None:
+    """Also where some have thousands of times the capacity of others, and doors know the nearest only."""
+    random = np.random.default_rng(seed)
+    names = [f"s{number:03}" for number in range(sites)]
+    members = [
+        Member(name, int(2 ** random.integers(0, 4)), 0.05 * float(np.exp(unlike * random.standard_normal())))
+        for name in names
+    ]
+    brought = random.exponential(1, sites)
+    brought *= load * sum(member.capacity for member in members) / brought.sum()
+    places = random.random((sites, 2))
+    far = 0.002 + 0.08 * np.sqrt(((places[:, None] - places) ** 2).sum(axis=2))
+    np.fill_diagonal(far, 0)
+    of = problem(members, {"interactive": dict(zip(names, brought, strict=True))})
+    made = plan(replace(of, rtt_s=far), doors=[])
+    for member in members:
+        assert loads(made)[member.site] <= member.capacity * 0.9 * 1.002
+
+
 @few
 @given(problems(), st.data())
 def test_more_capacity_never_lowers_a_sites_load(of: Problem, data: st.DataObject) -> None:
