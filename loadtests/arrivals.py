@@ -65,6 +65,15 @@ def mean_rate(campaign: Campaign, at: float) -> float:
     return sum(float(shape.rate(np.array([at]))[0]) for shape in shapes)
 
 
+def offered(campaign: Campaign, doors: Sequence[str], pool: str, at: float) -> list[float]:
+    """Requests a second for `pool` that each door is offered at `at` on average."""
+    drawn = [_Drawn(campaign, number, doors) for number in range(len(campaign.arrivals))]
+    rates = np.zeros(len(doors))
+    for stream in drawn:
+        stream.add_rates(pool, at, rates)
+    return [float(rate) for rate in rates]
+
+
 def scaled(campaign: Campaign, factor: float, *, seconds: float | None = None) -> Campaign:
     """The campaign with every rate times `factor`.
 
@@ -217,8 +226,14 @@ class _Drawn:
                 for work in campaign.workload
             ]
         )
+        self._works, self._shares = campaign.workload, weights / weights.sum()
         self._mix = np.cumsum(weights) / weights.sum()
         self._at_doors, self._of_works = (_generator(campaign, number, use) for use in (1, 2))
+
+    def add_rates(self, pool: str, at: float, rates: Floats) -> None:
+        """Add what the stream brings to each door for `pool` at `at`, requests a second, to `rates`."""
+        share = sum(part for work, part in zip(self._works, self._shares, strict=True) if work.pool == pool)
+        rates[self._doors] += share * self.shape.rate(np.array([at]))[0] / len(self._doors)
 
     def starts(self, begin: float, end: float) -> tuple[Floats, npt.NDArray[Any], npt.NDArray[Any]]:
         """Times, numbers of doors, numbers of works."""

@@ -21,6 +21,7 @@ from loadtests.bench import (
     speech,
     startup,
     subtitles,
+    thin_links,
 )
 from loadtests.bench.fleet import one_site
 from models import sources
@@ -43,6 +44,7 @@ class Benchmark(StrEnum):
     SIMULATOR = "simulator"
     FRONT_DOOR = "front-door"
     BALANCE = "balance"
+    THIN_LINKS = "thin-links"
     PLAN_SCALE = "plan-scale"
 
 
@@ -50,6 +52,7 @@ ALONE: dict[Benchmark, Callable[[Path], object]] = {
     Benchmark.SIMULATOR: simulator.run,
     Benchmark.FRONT_DOOR: front_door.run,
     Benchmark.BALANCE: balance.run,
+    Benchmark.THIN_LINKS: thin_links.run,
     Benchmark.PLAN_SCALE: plan_scale.run,
 }
 

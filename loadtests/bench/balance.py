@@ -7,21 +7,15 @@ other sites is a second old. Figures are simulated, so they are the same on ever
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from importlib import metadata
 from pathlib import Path
-from statistics import fmean
 from typing import Any, Literal
 
-from rich.table import Table
-
-from loadtests.bench import report
+from loadtests.bench import report, simulated
+from loadtests.bench.picture import draw
 from loadtests.campaign import Campaign
-from loadtests.sim.policies import BOUND, POLICIES
-from loadtests.sim.run import simulate
+from loadtests.sim.policies import POLICIES
 from loadtests.sim.topology import Topology
-from models.files import write_atomic
 
 Ingress = Literal["even", "in-proportion", "skewed", "moving"]
 WEIGHTS: dict[Ingress, tuple[float, ...]] = {
@@ -29,6 +23,7 @@ WEIGHTS: dict[Ingress, tuple[float, ...]] = {
     "in-proportion": (1, 2, 4, 8),
     "skewed": (8, 4, 2, 1),
 }
+INGRESSES: tuple[Ingress, ...] = (*WEIGHTS, "moving")
 LOADS = (0.5, 0.7, 0.85, 0.95)
 SEEDS = (1, 2, 3)
 SECONDS, WARM_UP_S = 60.0, 10.0
@@ -37,8 +32,6 @@ MOVING_SHARE = 0.55
 MEAN_MS = 20.0
 SITES = 4
 RTTS_MS = {(0, 1): 2, (0, 2): 20, (0, 3): 60, (1, 2): 10, (1, 3): 40, (2, 3): 80}
-WITHIN = 1.05
-"""`headend` is to be best, or this near to the best policy that can be built."""
 
 
 def fleet() -> Topology:
@@ -101,67 +94,16 @@ def run(
     loads: Sequence[float] = LOADS,
     seeds: Sequence[int] = SEEDS,
 ) -> list[dict[str, Any]]:
-    """Simulate every cell and publish `balance.json` in `out`; returns the cells."""
-    cells = []
-    for ingress in (*WEIGHTS, "moving"):
-        for load in loads:
-            with report.console.status(f"{ingress}, {load:.0%}"):
-                cells.append(_cell(ingress, load, policies, seeds))
-    report.console.print(_table(cells, policies))
-    out.mkdir(parents=True, exist_ok=True)
-    document = {
-        "benchmark": "balance",
-        "headend": metadata.version("headend"),
-        "seeds": list(seeds),
-        "cells": cells,
-    }
-    write_atomic(out / "balance.json", (json.dumps(document, indent=1) + "\n").encode())
+    """Simulate every cell, publish `balance.json` and `balance.png` in `out`; returns the cells."""
+    cells = simulated.run(
+        [
+            simulated.Cell(ingress, load, fleet(), tuple(campaign(ingress, load, seed) for seed in seeds))
+            for ingress in INGRESSES
+            for load in loads
+        ],
+        policies,
+    )
+    report.console.print(simulated.table("mean / p99 ms, and failed requests", cells, policies))
+    simulated.publish("balance", out, cells, seeds)
+    draw(cells, policies, out / "balance.png")
     return cells
-
-
-def _cell(ingress: Ingress, load: float, policies: Sequence[str], seeds: Sequence[int]) -> dict[str, Any]:
-    figures = {policy: _figures(ingress, load, policy, seeds) for policy in policies}
-    buildable = {policy: found for policy, found in figures.items() if policy != BOUND}
-    best = {
-        name: min(found[name] for found in buildable.values() if found["failed"] <= LOSSY)
-        for name in ("mean_ms", "p99_ms")
-    }
-    aims = {}
-    if "headend" in figures:
-        mine = figures["headend"]
-        aims = {f"{name} best or within 5%": mine[name] <= WITHIN * best[name] for name in best}
-    return {"ingress": ingress, "load": load, "policies": figures, "best": best, "aims": aims}
-
-
-LOSSY = 0.001
-"""A policy that fails more requests than this is not called best for answering the rest soon."""
-
-
-def _figures(ingress: Ingress, load: float, policy: str, seeds: Sequence[int]) -> dict[str, float]:
-    """Means over the seeds."""
-    results = [simulate(campaign(ingress, load, seed), fleet(), policy).result for seed in seeds]
-    histograms = [result.histogram("response") for result in results]
-    return {
-        "mean_ms": fmean(one.mean_ms for one in histograms),
-        "p99_ms": fmean(one.percentile_ms(99) for one in histograms),
-        "failed": fmean(1 - sum(each.right for each in result.series) / result.sent for result in results),
-    }
-
-
-def _table(cells: Sequence[dict[str, Any]], policies: Sequence[str]) -> Table:
-    table = Table(title="mean / p99 ms, and failed requests", title_justify="left", box=None, pad_edge=False)
-    for heading in ("ingress", "load", *policies):
-        table.add_column(heading, justify="left" if heading == "ingress" else "right")
-    for cell in cells:
-        row = [f"{_shown(cell, policy)}" for policy in policies]
-        table.add_row(cell["ingress"], f"{cell['load']:.0%}", *row)
-    return table
-
-
-def _shown(cell: dict[str, Any], policy: str) -> str:
-    figures = cell["policies"][policy]
-    text = f"{figures['mean_ms']:.0f}/{figures['p99_ms']:.0f}"
-    if figures["failed"] > LOSSY:
-        text += f" ({figures['failed']:.1%})"
-    missed = policy == "headend" and not all(cell["aims"].values())
-    return f"[yellow]{text}[/]" if missed else text

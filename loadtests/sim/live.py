@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from loadtests.sim.view import View
 from serving.fleet import Class
 from serving.router.admission import rooms
+from serving.router.plan.thresholds import NEVER
 from serving.router.shares import shares
 from serving.router.view import FleetView, Threshold
 
-_ALWAYS_BY_SHARES = Threshold(stay_below=0, leave_at=1_000_000)
+_ALWAYS_BY_SHARES = Threshold(stay_below=0, leave_at=NEVER, guests_at=NEVER)
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,9 @@ def _lead(view: View, told: _Told, sites: Sequence[int]) -> int | None:
         return _elsewhere(view, sites)
     if told.only is not None and told.only in sites:
         return told.only
+    if len(sites) < len(view.sites) and view.home in sites:
+        # What did not find an answer elsewhere comes home.
+        return view.home
     first = [site for site in sites if site in told.first]
     if view.home in first and len(first) > 1:
         if busy < told.threshold.stay_below:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -14,17 +13,20 @@ from loadtests.sim.times import Floats, Service, cv2
 from loadtests.sim.topology import SimulatedPool, Topology
 from serving.fleet import CLASSES, Class
 from serving.router.plan import Member, Plan, PoolProblem, Problem, plan
+from serving.router.telemetry.counters import Counters
+from serving.router.telemetry.exchange import PERIOD_S
+from serving.router.telemetry.facts import RATE_WINDOW_S
 from serving.router.view import FleetView
 
 if TYPE_CHECKING:
     from loadtests.sim.simulation import Simulation
 
 EVERY_S = 1.0
-WINDOW_S = 3.0
-"""Rates are over the last so many seconds, as agents count them."""
 MEASURED = 100
 """Executions after which a site's statistics say how long they take."""
 KIB = 1024
+Key = tuple[str, str, Class]
+"""A front door, a pool, a class."""
 
 
 class Planning:
@@ -35,12 +37,16 @@ class Planning:
         self._topology = sim.topology
         self._names = sorted(sim.names)
         self._age = sim.topology.telemetry_s
-        self._counts: deque[tuple[float, dict[tuple[str, str, Class], int]]] = deque()
+        self._read: deque[tuple[float, dict[Key, float]]] = deque()
+        """What has been read at front doors and not been heard of yet."""
+        self._brought: Counters[Key] = Counters(RATE_WINDOW_S)
         self._rtt, self._per_byte = _links(sim.topology, self._names)
+        self._uplinks = _uplinks(sim.topology, self._names)
         self.plan: Plan | None = None
         """None as long as there is nothing to plan by."""
         self.turn = 0
         """Counts the plans."""
+        self._look(None)
         self._tick(None)
 
     def informed(self, view: FleetView) -> FleetView:
@@ -50,30 +56,31 @@ class Planning:
         door = view.local.name
         return replace(view, plan=self.plan.of_door(door), thresholds=self.plan.thresholds(door))
 
+    def _look(self, _: None) -> None:
+        sim = self._sim
+        self._read.append((sim.now, dict(sim.brought)))
+        while self._read and self._read[0][0] <= sim.now - self._age:
+            self._brought.add(*self._read.popleft())
+        if sim.now + PERIOD_S < sim.campaign.seconds:
+            sim.at(sim.now + PERIOD_S, self._look, None)
+
     def _tick(self, _: None) -> None:
         sim = self._sim
-        self._counts.append((sim.now, dict(sim.brought)))
-        while len(self._counts) > 1 and self._counts[1][0] <= sim.now - self._age - WINDOW_S:
-            self._counts.popleft()
-        known = [entry for entry in self._counts if entry[0] <= sim.now - self._age]
-        if len(known) > 1:
-            self.plan = plan(self._problem(*known[0], *known[-1]), self.plan)
+        if self._brought.seconds:
+            self.plan = plan(self._problem(), self.plan)
             self.turn += 1
+            self._turn_guests_back(self.plan)
         if sim.now + EVERY_S < sim.campaign.seconds:
             sim.at(sim.now + EVERY_S, self._tick, None)
 
-    def _problem(
-        self,
-        since: float,
-        before: Mapping[tuple[str, str, Class], int],
-        until: float,
-        now: Mapping[tuple[str, str, Class], int],
-    ) -> Problem:
-        def rate(door: str, pool: str, class_: Class) -> float:
-            key = (door, pool, class_)
-            return (now.get(key, 0) - before.get(key, 0)) / (until - since)
+    def _turn_guests_back(self, made: Plan) -> None:
+        for site in self._names:
+            for key, threshold in made.thresholds(site).items():
+                server = self._sim.servers[key.partition(".")[2]][self._sim.names.index(site)]
+                server.guests_at = threshold.guests_at
 
-        topology = self._topology
+    def _problem(self) -> Problem:
+        topology, rate = self._topology, self._brought.current_rate
         pools = tuple(
             PoolProblem(
                 pool=topology.router_pool(pool),
@@ -86,14 +93,15 @@ class Planning:
                     if server.up
                 ),
                 offered={
-                    class_: np.array([rate(door, pool, class_) for door in self._names]) for class_ in CLASSES
+                    class_: np.array([rate((door, pool, class_)) for door in self._names])
+                    for class_ in CLASSES
                 },
                 request_bytes=declared.request_kib * KIB,
                 response_bytes=declared.response_kib * KIB,
             )
             for pool, declared in sorted(topology.pools.items())
         )
-        return Problem(tuple(self._names), self._rtt, self._per_byte, pools)
+        return Problem(tuple(self._names), self._rtt, self._per_byte, pools, uplink_bytes_per_s=self._uplinks)
 
 
 def _member(site: str, server: Server, pool: SimulatedPool, speed: float) -> Member:
@@ -117,5 +125,11 @@ def _member(site: str, server: Server, pool: SimulatedPool, speed: float) -> Mem
 def _links(topology: Topology, names: list[str]) -> tuple[Floats, Floats]:
     network = topology.network
     rtt = np.array([[network.rtt_s(a, b) for b in names] for a in names])
-    per_byte = np.array([[0.0 if a == b else 1 / network.bytes_per_s(a, b) for b in names] for a in names])
+    per_byte = np.array([[0.0 if a == b else 1 / topology.bytes_per_s(a, b) for b in names] for a in names])
     return rtt, per_byte
+
+
+def _uplinks(topology: Topology, names: list[str]) -> Floats | None:
+    """Bytes a second of every site's own line; None where no site declares one."""
+    lines = [topology.sites[name].uplink_mbit_s for name in names]
+    return np.array([line * 1e6 / 8 if line else np.inf for line in lines]) if any(lines) else None

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from itertools import accumulate
 
 from loadtests.sim.live import headend, local_first
+from loadtests.sim.orca import load_aware_locality, weighted_round_robin
 from loadtests.sim.prequal import prequal
+from loadtests.sim.slate_like import slate_like
 from loadtests.sim.view import Policy, View
 from serving.fleet import Class
 
@@ -43,7 +45,7 @@ def static_shares(view: View, class_: Class, sites: Sequence[int]) -> int:
 
 
 def clairvoyant(view: View, class_: Class, sites: Sequence[int]) -> int:
-    """Join the shortest expected response, knowing every queue as it is at this moment.
+    """Join the shortest expected response, knowing every queue and line as it is at this moment.
 
     Nothing that must hear of queues over a network can do this; what it gives is the yardstick. Not a strict
     bound: it decides for each request alone, and does not know how long executions will turn out.
@@ -51,7 +53,7 @@ def clairvoyant(view: View, class_: Class, sites: Sequence[int]) -> int:
 
     def expected(site: int) -> float:
         server = view.server(site)
-        return view.rtt(site) + server.expected_wait() + server.mean_s
+        return view.way_s(site) + server.expected_wait() + server.mean_s
 
     return min(sites, key=expected)
 
@@ -65,6 +67,9 @@ POLICIES: dict[str, Policy] = {
     "least-request": least_request,
     "waterfall": waterfall,
     "static-shares": static_shares,
+    "weighted-round-robin": weighted_round_robin,
+    "load-aware-locality": load_aware_locality,
     "prequal": prequal,
+    "slate-like": slate_like,
     BOUND: clairvoyant,
 }

@@ -26,7 +26,6 @@ class Server:
     __slots__ = (
         "_delay",
         "_full_s",
-        "_instances",
         "_kind",
         "_machine",
         "_max_batch",
@@ -42,7 +41,9 @@ class Server:
         "computed_s",
         "cores",
         "guests",
+        "guests_at",
         "idle",
+        "instances",
         "mean_s",
         "own",
         "pool",
@@ -66,7 +67,7 @@ class Server:
         random: np.random.Generator,
     ) -> None:
         self._sim, self.site, self.pool, self._kind = sim, site, pool, declared.kind
-        self._instances = self.idle = declared.instances
+        self.instances = self.idle = declared.instances
         self._max_batch = declared.max_batch
         self._delay = declared.queue_delay_ms / 1e3
         self._usual = Service(declared.service, speed, random)
@@ -76,6 +77,8 @@ class Server:
         self._waking = False
         self._recent: dict[int, deque[float]] | None = None
         self.room = declared.room
+        self.guests_at = self.room
+        """Requests here from which on others' first attempts are turned back, where a plan says so."""
         self.up = True
         self.queue: deque[Request] = deque()
         self.rows = 0
@@ -83,7 +86,7 @@ class Server:
         self.own = self.guests = self.coming = 0
         """Requests here that came through the site's own door, from other doors, and still on their way."""
         self._full_s = self._usual.mean(self._max_batch)
-        self.capacity = self._instances * self._max_batch / max(1e-9, self._full_s)
+        self.capacity = self.instances * self._max_batch / max(1e-9, self._full_s)
         """Rows a second at most."""
         self.mean_s = self._usual.mean(1)
         """Mean time of the execution of one row alone, seconds."""
@@ -103,7 +106,8 @@ class Server:
         busy = self.own + self.guests
         if request.is_guest:
             # A model's front door counts what comes from elsewhere by itself; an app counts all there is.
-            if (self.guests if self._kind == "model" else busy) >= self.room:
+            full = (self.guests if self._kind == "model" else busy) >= self.room
+            if full or (busy >= self.guests_at and request.attempts == 1):
                 request.view.refused(request)
                 return
             self.guests += 1
@@ -173,7 +177,7 @@ class Server:
         lost = [*self._stop_executions(), *self.queue]
         self.up = False
         self.queue.clear()
-        self.idle, self.rows, self.own, self.guests = self._instances, 0, 0, 0
+        self.idle, self.rows, self.own, self.guests = self.instances, 0, 0, 0
         for request in lost:
             request.view.lost(request)
 
@@ -192,7 +196,7 @@ class Server:
         if self.idle > self.coming:
             return self._delay
         ahead = 1 + (self.rows + self.coming) // self._max_batch
-        return ahead * self._full_s / self._instances
+        return ahead * self._full_s / self.instances
 
     def typical_latency(self) -> float:
         """Median latency of recent requests that met as many others here as there are now, seconds.

@@ -66,9 +66,12 @@ class Simulation:
         self.order = count()
         self._in_flight = 0
         self._links: dict[tuple[int, int], float] = {}
+        """When what each link carries is through, and (with -1) each site's own line to all others."""
         self._site_views = site_views(topology)
         self.brought: Counter[tuple[str, str, Class]] = Counter()
         """Requests that clients have brought, by door, pool and class."""
+        self.memory: dict[str, Any] = {}
+        """What policies want to keep for all doors together."""
         self.failures = Failures(self)
 
     def _servers(self, pool: str) -> dict[int, Server]:
@@ -107,9 +110,23 @@ class Simulation:
         """When a payload that takes so long is through a link, which carries one after the other."""
         if not seconds:
             return self.now
-        ends = max(self.now, self._links.get((origin, target), 0.0)) + seconds
-        self._links[origin, target] = ends
+        ends = self.free_at(origin, target) + seconds
+        for line in self._lines(origin, target):
+            self._links[line] = ends
         return ends
+
+    def free_at(self, origin: int, target: int) -> float:
+        """From when on a link carries what comes next: not before now."""
+        return max(self.now, *(self._links.get(line, 0.0) for line in self._lines(origin, target)))
+
+    def _lines(self, origin: int, target: int) -> list[tuple[int, int]]:
+        sites, names = self.topology.sites, self.names
+        lines = [(origin, target)]
+        if sites[names[origin]].uplink_mbit_s:
+            lines.append((origin, -1))
+        if sites[names[target]].uplink_mbit_s:
+            lines.append((-1, target))
+        return lines
 
     def run(self) -> None:
         """Let everything happen, until the last answer."""
@@ -195,10 +212,9 @@ class Simulation:
         if door == site:
             return Way(0, 0, 0)
         ends, declared = (self.names[door], self.names[site]), self.topology.pools[pool]
-        network = self.topology.network
-        speed = network.bytes_per_s(*ends)
+        speed = self.topology.bytes_per_s(*ends)
         return Way(
-            half=network.rtt_s(*ends) / 2,
+            half=self.topology.network.rtt_s(*ends) / 2,
             up=declared.request_kib * KIB / speed,
             down=declared.response_kib * KIB / speed,
         )

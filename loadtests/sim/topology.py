@@ -70,6 +70,8 @@ class SimulatedSite(Strict):
     """3: three times as many instances here."""
     machine: Label | None = None
     """The machine whose cores it shares with others; by default executions do not slow each other."""
+    uplink_mbit_s: Positive | None = None
+    """Its one line to all other sites, in each direction; `sites.*.uplink` of the fleet file."""
 
 
 class Machine(Strict):
@@ -178,6 +180,11 @@ class Topology(Declaration):
         """`pool` as it is at `site`."""
         declared = self.pools[pool]
         return declared.model_copy(update={"instances": declared.instances * self.sites[site].scale})
+
+    def bytes_per_s(self, a: str, b: str) -> float:
+        """What the way between two sites carries, their own lines included."""
+        lines = [line for site in (a, b) if (line := self.sites[site].uplink_mbit_s)]
+        return min([self.network.bytes_per_s(a, b), *(line * 1e6 / 8 for line in lines)])
 
     def router_pool(self, pool: str) -> Pool:
         """As the router calls it."""

@@ -115,13 +115,25 @@ class View:
         """The live routers' plan."""
         return self._sim.planning
 
+    @property
+    def sim(self) -> Simulation:
+        """The whole simulation: for what no front door could know."""
+        return self._sim
+
     def server(self, site: int) -> Server:
         """The true state of a site that serves the pool."""
         return self.servers[site]
 
     def rtt(self, site: int) -> float:
-        """Round trip with the payloads, seconds."""
-        return self._way_to(site).back
+        """Round trip of next to no payload, seconds."""
+        return 2 * self._way_to(site).half
+
+    def way_s(self, site: int) -> float:
+        """Round trip with the payloads, and what waits for the lines now, seconds."""
+        way, sim, here = self._way_to(site), self._sim, self.door.site
+        up = sim.free_at(here, site) - sim.now if way.up else 0.0
+        down = sim.free_at(site, here) - sim.now if way.down else 0.0
+        return up + way.back + down
 
     def in_flight(self, site: int) -> int:
         """Requests at a site: exactly at the own one, at others as telemetry says, or more where the door

@@ -3,8 +3,9 @@
 A cluster specifier chooses the cluster of each request as it comes. Its script reads how many requests are in
 flight here, over both protocols, for clients and for other sites. A request leaves once its class's room is
 taken, when it would come after its deadline here, or as the plan says; where no other site may be asked, it
-is refused. Two requests that come at the very same moment may both find the last place free: the room is then
-exceeded by one.
+is refused. What another site has led here by a plan that is seconds old is turned back at its first attempt
+while too much waits: it goes home, and is taken wherever there is room from then on. Two requests that come
+at the very same moment may both find the last place free: the room is then exceeded by one.
 (https://www.envoyproxy.io/docs/envoy/v1.40.0/configuration/http/cluster_specifier/lua)
 
 What changes while Envoy runs, rooms and shares, is in a small file for each pool, which the script reads
@@ -83,6 +84,7 @@ def _figures(view: FleetView, pool: Pool) -> Iterator[tuple[str, float]]:
     if threshold:
         yield "stay_below", threshold.stay_below
         yield "leave_at", threshold.leave_at
+        yield "guests_at", threshold.guests_at
     if view.counts(pool) and (pace := view.pace.get(pool.key)):
         yield "at_once", view.rooms[pool.key].at_once
         yield "service_ms", pace.service_ms

@@ -74,6 +74,8 @@ def front_door(view: FleetView, out: Path) -> Json:
             "response_headers_to_add": [set_header(SITE_HEADER, "%METADATA(UPSTREAM_HOST:headend:site)%")],
             # `x-envoy-attempt-count`: load tests show how often the fleet had to ask again.
             "include_attempt_count_in_response": True,
+            # … and other sites turn back first attempts only (`admission`).
+            "include_request_attempt_count": True,
             **({"request_headers_to_remove": list(access.NEVER_FORWARDED)} if view.access else {}),
         },
         admission.specifiers(view, out, peer=False),

@@ -113,6 +113,8 @@ class Threshold:
     """With fewer, it stays: a server is idle."""
     leave_at: int
     """With so many or more, it leaves: it would wait longer here than the way and the wait elsewhere take."""
+    guests_at: int
+    """With so many or more, what another site has led here is turned back, once."""
 
 
 @dataclass(frozen=True)

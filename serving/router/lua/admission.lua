@@ -61,6 +61,9 @@ function envoy_on_route(handle)
   if too_late(headers, busy) then
     return away and away .. class or "refused.late"
   end
+  if not away and busy >= (figures.guests_at or math.huge) and headers:get("x-envoy-attempt-count") == "1" then
+    return "refused.full"
+  end
   if away and busy >= (figures.stay_below or 0) then
     local leaves = busy >= (figures.leave_at or math.huge)
     if leaves or math.random() >= (figures["kept." .. class] or 1) then return away .. class end

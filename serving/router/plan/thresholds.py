@@ -16,6 +16,9 @@ from serving.router.view import Threshold
 
 NEVER = 1_000_000
 """Stands for no number of requests."""
+GUESTS_WAIT = 1.5
+"""A guest is turned back where it would wait by so much longer than this site's own requests do before they
+leave: its way here and home again is lost, and what waits at home is not known here."""
 
 
 def threshold(planned: PoolPlan, door: int) -> Threshold | None:
@@ -28,9 +31,11 @@ def threshold(planned: PoolPlan, door: int) -> Threshold | None:
     member = planned.problem.members[home]
     elsewhere = float((seconds + planned.response_s)[others].min())
     # With `n` in flight here, one more waits until all but the servers' share of them are through.
-    worth_waiting = (elsewhere - member.single_s) * member.capacity
-    leave_at = member.instances + max(0.0, worth_waiting)
+    waiting = max(0, math.ceil((elsewhere - member.single_s) * member.capacity))
+    if member.stale:
+        return Threshold(member.instances, NEVER, NEVER)
     return Threshold(
         stay_below=member.instances,
-        leave_at=NEVER if member.stale else min(NEVER, max(member.instances, math.ceil(leave_at))),
+        leave_at=min(NEVER, member.instances + waiting),
+        guests_at=min(NEVER, member.instances + math.ceil(GUESTS_WAIT * max(1, waiting))),
     )

@@ -56,7 +56,7 @@ class Meter:
 
     def _offered(self, pool: Pool) -> dict[Class, float]:
         rates: dict[Class, float] = {
-            class_: rounded(self._door.rate((pool, "offered", class_))) for class_ in CLASSES
+            class_: rounded(self._door.current_rate((pool, "offered", class_))) for class_ in CLASSES
         }
         return {class_: rate for class_, rate in rates.items() if rate > 0}
 

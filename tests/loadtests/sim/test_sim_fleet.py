@@ -114,6 +114,17 @@ def test_way_and_payload_take_their_time() -> None:
     assert result.histogram("response").percentile_ms(50) == pytest.approx(192, rel=0.001)
 
 
+def test_a_sites_own_line_is_shared_by_all_ways() -> None:
+    """100 KiB take 100 ms of the line, whether they go to one site or to two."""
+    pool = {"service": {1: constant(1)}, "instances": 100, "request_kib": 100}
+    sites = {"s0": {"pools": [], "uplink_mbit_s": 8.192}, "s1": {}, "s2": {}}
+    fleet = topology(sites, pools={CLS: pool}, network={"rtt_ms": 0})
+    load = campaign(1, 20, kind="constant", arrivals=[{"kind": "constant", "rate": 20, "site": "s0"}])
+    result = run(load, fleet, "round-robin")
+    # Twice what the line carries: a request that comes after t seconds waits for t.
+    assert result.histogram("response").percentile_ms(50) == pytest.approx(10_000, rel=0.1)
+
+
 def test_payloads_queue_for_a_link() -> None:
     pool = {"service": {1: constant(1)}, "instances": 100, "request_kib": 100}
     network = {"rtt_ms": 0, "mbit_s": 8.192}

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from simulated_fleets import CLS, answered_by, campaign, constant, exponential, failed, run, topology
 
 from loadtests.sim.live_view import fleet_view, site_views
+from loadtests.sim.orca import PROBED
 from loadtests.sim.policies import BOUND, POLICIES
 from loadtests.sim.prequal import POOL, Probe, Probes, ranking, reuses
 from loadtests.sim.simulation import Simulation
@@ -63,6 +64,38 @@ def test_static_shares_follow_what_sites_can_do() -> None:
         assert answered[site] / whole == pytest.approx(share, abs=0.02)
 
 
+def test_client_side_weights_follow_what_sites_can_do_once_they_are_known() -> None:
+    """Envoy's weights are rates over utilisation: capacity, whatever the sites get now."""
+    fleet = topology({"s0": {"scale": 3}, "s1": {"speed": 0.5}, "s2": {}})
+    load = campaign(1, 100, arrivals=AT_S0, warm_up_s=20)
+    answered = answered_by(run(load, fleet, "weighted-round-robin"), "s0")
+    whole = sum(answered.values())
+    for site, share in {"s0": 3 / 4.5, "s1": 0.5 / 4.5, "s2": 1 / 4.5}.items():
+        assert answered[site] / whole == pytest.approx(share, abs=0.04)
+
+
+@pytest.mark.parametrize(("rate", "stays"), [(4, True), (80, False)])
+def test_load_aware_locality_stays_while_home_is_not_much_busier(rate: float, stays: bool) -> None:
+    fleet = topology({"s0": {}, "s1": {}, "s2": {"scale": 2}})
+    load = campaign(1, 60, arrivals=[{**AT_S0[0], "rate": rate}], warm_up_s=20)
+    answered = answered_by(run(load, fleet, "load-aware-locality"), "s0")
+    whole = sum(answered.values())
+    if stays:
+        assert answered["s0"] / whole == pytest.approx(1 - PROBED, abs=0.02)
+    else:
+        assert answered["s2"] > answered["s1"] > 0.1 * whole
+
+
+def test_slate_like_is_told_what_clients_bring() -> None:
+    """A site that is full already gets nothing from the others; what comes later is met as it comes."""
+    arrivals = [{"kind": "poisson", "rate": rate, "site": f"s{n}"} for n, rate in enumerate((150, 85, 10))]
+    fleet = topology({"s0": {}, "s1": {}, "s2": {"scale": 2}}, network={"rtt_ms": 4})
+    result = run(campaign(1, 40, arrivals=arrivals, warm_up_s=5), fleet, "slate-like")
+    answered = answered_by(result, "s0")
+    assert answered["s2"] > 3 * answered.get("s1", 0)
+    assert failed(result) == 0
+
+
 @pytest.mark.parametrize("policy", sorted(POLICIES))
 def test_nothing_is_much_better_than_knowing_everything(policy: str) -> None:
     """Unlike sites, skewed arrivals: the yardstick is one."""
@@ -86,7 +119,7 @@ def test_the_yardstick_is_one_queue_where_sites_are_next_to_each_other() -> None
 
 def test_headend_halves_the_time_of_what_local_first_lets_wait() -> None:
     """Most clients at the smallest of three sites; the plan is computed by the live routers' own code."""
-    arrivals = [{"kind": "poisson", "rate": rate, "site": f"s{n}"} for n, rate in enumerate((150, 40, 10))]
+    arrivals = [{"kind": "poisson", "rate": rate, "site": f"s{n}"} for n, rate in enumerate((350, 40, 10))]
     fleet = topology({"s0": {}, "s1": {"scale": 2}, "s2": {"scale": 4}}, network={"rtt_ms": 4})
     load = campaign(1, 40, arrivals=arrivals, warm_up_s=10)
     planned, first = (run(load, fleet, policy) for policy in ("headend", "local-first"))

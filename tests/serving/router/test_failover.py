@@ -335,7 +335,7 @@ def test_new_shares_take_effect_without_restart(two: Any) -> None:
 def test_a_draining_site_keeps_nothing_however_idle(two: Any) -> None:
     """A request that finds an idle server stays, by the plan; while the site drains it does not."""
     site = two.here
-    idle = replace(site.view, thresholds={"app.review": Threshold(stay_below=4, leave_at=8)})
+    idle = replace(site.view, thresholds={"app.review": Threshold(stay_below=4, leave_at=8, guests_at=12)})
 
     def answered() -> set[str]:
         with httpx.Client(base_url=site.url) as client:
@@ -352,6 +352,31 @@ def test_a_draining_site_keeps_nothing_however_idle(two: Any) -> None:
     finally:
         envoy.write_shares(site.view, site.directory / "envoy")
     _eventually(lambda: answered() == {"here"})
+
+
+def test_a_guest_is_turned_back_once_where_too_much_waits(two: Any) -> None:
+    """And goes home."""
+    here, there, pool = two.here, two.there, Pool("app", "review")
+    leads_away = replace(here.view, plan={(pool, DEFAULT_CLASS): {"here": 0.0, "there": 1.0}})
+    closed = {pool.key: Threshold(stay_below=0, leave_at=0, guests_at=0)}
+
+    def asked() -> tuple[str, str]:
+        answer = httpx.post(f"{here.url}/v1/moderations").raise_for_status()
+        return answer.headers["x-headend-site"], answer.headers["x-envoy-attempt-count"]
+
+    _eventually(lambda: asked() == ("here", "1"))
+    try:
+        envoy.write_shares(leads_away, here.directory / "envoy")
+        _eventually(lambda: asked() == ("there", "1"))
+        envoy.write_shares(replace(there.view, thresholds=closed), there.directory / "envoy")
+        _eventually(lambda: asked() == ("here", "2"))
+        # A site's own clients are no guests.
+        own = httpx.post(f"{there.url}/v1/moderations").raise_for_status()
+        assert own.headers["x-envoy-attempt-count"] == "1"
+    finally:
+        for site in (here, there):
+            envoy.write_shares(site.view, site.directory / "envoy")
+    _eventually(lambda: asked() == ("here", "1"))
 
 
 @pytest.fixture

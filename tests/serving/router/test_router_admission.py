@@ -43,7 +43,7 @@ def test_figures_are_what_the_script_reads() -> None:
         demo_view(),
         plan={(CLS, "live"): {"hub": 0.75, "edge": 0.25}},
         pace={CLS.key: Pace(3.0, 1.5)},
-        thresholds={CLS.key: Threshold(stay_below=2, leave_at=40)},
+        thresholds={CLS.key: Threshold(stay_below=2, leave_at=40, guests_at=60)},
     )
     lines = dict(
         line.split() for line in dict(admission.figures(view))["admission/model.ppocr-cls"].splitlines()
@@ -58,6 +58,7 @@ def test_figures_are_what_the_script_reads() -> None:
         "counted": "1",
         "stay_below": "2",
         "leave_at": "40",
+        "guests_at": "60",
         "at_once": "32",
         "service_ms": "3",
         "per_request_ms": "1.5",

@@ -24,6 +24,24 @@ def test_a_rate_is_the_growth_over_the_window():
     assert counters.rate("requests") == pytest.approx(10)
 
 
+def test_a_current_rate_follows_a_jump_once_enough_has_come():
+    counters = Counters[str](window_s=5)
+    total = 0.0
+    for half in range(20):
+        counters.add(half / 2, {"requests": total})
+        total += 5 if half < 18 else 100
+    assert counters.rate("requests") == pytest.approx((9 * 5 + 100) / 5)
+    assert counters.current_rate("requests") == pytest.approx(200)
+    assert counters.current_rate("other") == 0
+
+
+def test_a_current_rate_of_what_is_rare_is_that_over_the_window():
+    counters = Counters[str](window_s=5)
+    for half in range(20):
+        counters.add(half / 2, {"requests": half})
+    assert counters.current_rate("requests") == counters.rate("requests") == pytest.approx(2)
+
+
 def test_a_counter_that_went_back_was_started_anew():
     counters = Counters[str](window_s=60)
     for at, value in ((0, 500), (1, 510), (2, 4), (3, 9)):
