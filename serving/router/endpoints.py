@@ -52,7 +52,7 @@ def last_resort(view: FleetView, pool: Pool, priority: int) -> Json:
     `DEGRADED`: asked after all that are healthy, and not counted as one of them.
     """
     return {
-        "locality": {"zone": view.local.name},
+        "locality": {"zone": view.local.name, "sub_zone": "last-resort"},
         "priority": priority,
         "load_balancing_weight": 1,
         "lb_endpoints": [{**endpoint(view, view.local, pool, None), "health_status": "DEGRADED"}],

@@ -84,7 +84,7 @@ def _chosen(view: FleetView) -> list[list[dict[str, Any]]]:
 @given(views())
 def test_endpoints_are_what_envoy_takes(view: FleetView) -> None:
     for localities in _chosen(view):
-        zones = [locality["locality"]["zone"] for locality in localities]
+        zones = [tuple(locality["locality"].values()) for locality in localities]
         assert len(set(zones)) == len(zones)
         # Envoy wants priorities without gaps, and weights of at least 1.
         priorities = {locality["priority"] for locality in localities}
