@@ -114,7 +114,7 @@ class _Build:
                 for graph, about in found.items()
             )
 
-        inputs = [self.card.serving.model_dump(mode="json"), _code(graphs), _tools("onnx")]
+        inputs = [_serving(self.card), _code(graphs), _tools("onnx")]
         return Step("check", ("export",), inputs, run)
 
     def simplify(self) -> Step:
@@ -207,6 +207,11 @@ class _Build:
 
 def _local(bundle: str) -> Path:
     return home() / "store" / "bundles" / bundle
+
+
+def _serving(card: Card) -> dict[str, object]:
+    """What is declared of serving. A card without sequences says what it said before there were any."""
+    return card.serving.model_dump(mode="json", exclude=None if card.serving.sequences else {"sequences"})
 
 
 def _code(*modules: ModuleType) -> dict[str, str]:

@@ -95,6 +95,22 @@ class Parity(Strict):
     """Recognisers: how far the character error rate on the clips may exceed the source's (0.01: a point)."""
 
 
+class Sequences(Strict):
+    """Of a model with a memory: its requests belong to sequences, each of which has states of its own.
+
+    Clients say so by `sequence_id`, `sequence_start` and `sequence_end`, in Triton's words. A sequence goes
+    through one gRPC stream, so that it stays with its site and server until it ends.
+    """
+
+    states: dict[str, str] = Field(min_length=1)
+    """Tensors that clients neither send nor get: an input, and the output that it is in the sequence's next
+    request. A sequence begins with zeros."""
+    idle_s: int = Field(default=60, ge=1)
+    """One that is asked nothing for so long is forgotten."""
+    most: int = Field(default=256, ge=1)
+    """At the same time, for each copy of the model; beyond them new ones wait."""
+
+
 class Serving(Strict):
     """How Triton serves it, unless the fleet says otherwise."""
 
@@ -111,8 +127,37 @@ class Serving(Strict):
     warmup: bool = True
     max_threads: int | None = Field(default=None, ge=1)
     """CPU threads that one inference can use; beyond them a small graph only wakes more cores."""
+    sequences: Sequences | None = None
     inputs: list[Tensor]
     outputs: list[Tensor]
+
+    @property
+    def asked(self) -> list[Tensor]:
+        """The inputs that clients send."""
+        kept = self.sequences.states if self.sequences else ()
+        return [tensor for tensor in self.inputs if tensor.name not in kept]
+
+    @property
+    def answered(self) -> list[Tensor]:
+        """The outputs that clients get."""
+        kept = self.sequences.states.values() if self.sequences else ()
+        return [tensor for tensor in self.outputs if tensor.name not in kept]
+
+    @model_validator(mode="after")
+    def _states_are_tensors(self) -> Self:
+        if self.sequences is None:
+            return self
+        inputs = {tensor.name: (tensor.dtype, tensor.shape) for tensor in self.inputs}
+        outputs = {tensor.name: (tensor.dtype, tensor.shape) for tensor in self.outputs}
+        for name, output in self.sequences.states.items():
+            if name not in inputs or inputs[name] != outputs.get(output):
+                raise ValueError(f"state `{name}`: an input like the output `{output}` is needed")
+            dtype, shape = inputs[name]
+            if -1 in shape or dtype == "BYTES":
+                raise ValueError(f"state `{name}` begins with zeros, so it needs a fixed shape of numbers")
+        if self.runtime != "onnx":
+            raise ValueError("only runtime `onnx` has states")
+        return self
 
 
 class Card(Declaration):

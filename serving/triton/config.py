@@ -79,6 +79,15 @@ class DynamicBatching(Strict):
         return self
 
 
+class SequenceBatching(Strict):
+    """How requests of sequences are led to copies: those of one to the same, one after the other."""
+
+    most: int = Field(ge=1)
+    """At the same time, for each copy."""
+    idle_us: int = Field(ge=1)
+    """Microseconds after which a sequence that is asked nothing is forgotten."""
+
+
 class Instances(Strict):
     """Copies of the model in memory."""
 
@@ -117,6 +126,7 @@ class ModelConfig(Strict):
     inputs: tuple[TensorConfig, ...] = Field(min_length=1)
     outputs: tuple[TensorConfig, ...] = Field(min_length=1)
     batching: DynamicBatching | None = None
+    sequences: SequenceBatching | None = None
     instances: Instances = Instances()
     warm_up: WarmUp | None = None
     parameters: dict[str, str] = {}
@@ -127,6 +137,8 @@ class ModelConfig(Strict):
             names = [tensor.name for tensor in tensors]
             if twice := {name for name in names if names.count(name) > 1}:
                 raise ValueError(f"{kind} `{twice.pop()}` is declared twice")
+        if self.batching and self.sequences:
+            raise ValueError("requests of sequences have a batcher of their own")
         if self.batching:
             self._check_batching(self.batching)
         if self.warm_up:
@@ -163,6 +175,9 @@ class ModelConfig(Strict):
         )
         if self.batching:
             config.dynamic_batching.CopyFrom(_batching(self.batching))
+        if self.sequences:
+            config.sequence_batching.max_sequence_idle_microseconds = self.sequences.idle_us
+            config.sequence_batching.oldest.max_candidate_sequences = self.sequences.most
         if self.warm_up:
             config.model_warmup.append(self._warm_up(self.warm_up))
         return config

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Literal
 
@@ -13,6 +14,7 @@ from serving.triton.config import (
     Instances,
     ModelConfig,
     QueuePolicy,
+    SequenceBatching,
     TensorConfig,
     WarmUp,
 )
@@ -51,21 +53,23 @@ def model_config(
         file={"python": "model.py", "onnxruntime": "model.onnx", "tensorrt": "model.plan"}[backend],
         version=version,
         max_batch_size=card.serving.max_batch_size,
-        inputs=tuple(_tensor(tensor, ragged=_ragged(card)) for tensor in card.serving.inputs),
-        outputs=tuple(_tensor(tensor) for tensor in card.serving.outputs),
-        batching=_batching(card, limits=use.admission == "triton"),
+        inputs=tuple(_tensor(tensor, ragged=_ragged(card)) for tensor in card.serving.asked),
+        outputs=tuple(_tensor(tensor) for tensor in card.serving.answered),
+        batching=None if card.serving.sequences else _batching(card, limits=use.admission == "triton"),
+        sequences=_sequences(card),
         instances=Instances(count=instances(fleet, site, card), gpus=gpus(fleet, site, card)),
         warm_up=_warm_up(card),
         parameters={
             "bundle": bundle,
             **_parameters(backend, use.precision, threads(fleet, site, card)),
+            **_states(card),
         },
     )
 
 
 def backend_of(card: Card, flavour: Flavour, *, engine: bool) -> Backend:
     """Which of Triton's backends serves `card`; `engine`: there is a TensorRT plan."""
-    if flavour == "embedded" or card.serving.runtime == "recognizer":
+    if flavour == "embedded" or card.serving.runtime == "recognizer" or card.serving.sequences:
         return "python"
     return "tensorrt" if engine else "onnxruntime"
 
@@ -102,9 +106,27 @@ def _batching(card: Card, *, limits: bool) -> DynamicBatching | None:
     )
 
 
+def _sequences(card: Card) -> SequenceBatching | None:
+    wanted = card.serving.sequences
+    return SequenceBatching(most=wanted.most, idle_us=wanted.idle_s * 1_000_000) if wanted else None
+
+
+def _states(card: Card) -> dict[str, str]:
+    """What `onnx_model` has to know to keep them."""
+    wanted, inputs = card.serving.sequences, {tensor.name: tensor for tensor in card.serving.inputs}
+    if wanted is None:
+        return {}
+    states = [
+        {"input": name, "output": output, "dtype": inputs[name].dtype, "shape": inputs[name].shape}
+        for name, output in wanted.states.items()
+    ]
+    return {"states": json.dumps(states), "sequence_idle_s": str(wanted.idle_s)}
+
+
 def _warm_up(card: Card) -> WarmUp | None:
-    shapes = {t.name: tuple(t.example or t.shape) for t in card.serving.inputs if not t.optional}
-    if not card.serving.warmup or any(-1 in shape for shape in shapes.values()):
+    shapes = {t.name: tuple(t.example or t.shape) for t in card.serving.asked if not t.optional}
+    # Triton warms up without a sequence, and a model with states has no answer to that.
+    if not card.serving.warmup or card.serving.sequences or any(-1 in shape for shape in shapes.values()):
         return None
     return WarmUp(shapes=shapes)
 

@@ -6,6 +6,7 @@ the outputs split again. A single request's inputs are not copied.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ import triton_python_backend_utils as pb
 from onnxruntime.capi import onnxruntime_pybind11_state as errors
 
 from serving.triton.answering import BadRequestError, Model, Request
+from serving.triton.memory import Memory, Turn, states_of
 
 Array = npt.NDArray[Any]
 REFUSALS = (errors.InvalidArgument, errors.Fail, errors.RuntimeException)
@@ -31,6 +33,8 @@ class Item:
     inputs: dict[str, Array]
     outputs: list[str]
     """Names of the outputs that the request wants."""
+    turn: Turn | None = None
+    """Of a model with states."""
 
     @property
     def rows(self) -> int:
@@ -52,14 +56,31 @@ class TritonPythonModel(Model[Item]):
         self._session = ort.InferenceSession(
             str(directory / "model.onnx"), options, providers=_providers(args)
         )
+        batched = bool(json.loads(args["model_config"])["max_batch_size"])
+        states = states_of(json.loads(parameters.get("states", "[]")), _dtype, batched=batched)
+        self._memory = Memory(states, float(parameters.get("sequence_idle_s", "0")))
 
     def read(self, request: Request) -> Item:
         """Take the tensors as they lie in shared memory."""
         inputs = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
-        return Item(inputs, list(request.requested_output_names()))
+        return Item(inputs, list(request.requested_output_names()), self._turn(request))
+
+    def _turn(self, request: Request) -> Turn | None:
+        if not self._memory.states:
+            return None
+        if not (sequence := request.correlation_id()):
+            raise BadRequestError("the model has states: requests need a `sequence_id`")
+        flags = request.flags()
+        return Turn(
+            sequence,
+            bool(flags & pb.TRITONSERVER_REQUEST_FLAG_SEQUENCE_START),
+            bool(flags & pb.TRITONSERVER_REQUEST_FLAG_SEQUENCE_END),
+        )
 
     def infer(self, items: Sequence[Item]) -> list[list[Any]]:
-        """Run the graph once for all items."""
+        """Run the graph once for all items; of a model with states, once for each."""
+        if self._memory.states:
+            return self._remembering(items)
         if len(items) == 1:
             item = items[0]
             return [_tensors(item.outputs, self._run(item.outputs, item.inputs))]
@@ -71,6 +92,24 @@ class TritonPythonModel(Model[Item]):
             _tensors(item.outputs, [outputs[name][end - item.rows : end] for name in item.outputs])
             for item, end in zip(items, ends, strict=True)
         ]
+
+    def _remembering(self, items: Sequence[Item]) -> list[list[Any]]:
+        """Kept is what all have made, once all are made: items are tried again when one fails."""
+        kept = [state.output for state in self._memory.states]
+        answers, made = [], []
+        for item in items:
+            if item.turn is None:
+                raise AssertionError("requests of a model with states have a turn")
+            try:
+                before = self._memory.recall(item.turn)
+            except KeyError:
+                raise BadRequestError(f"sequence {item.turn.sequence} has not begun here") from None
+            arrays = self._run([*item.outputs, *kept], {**item.inputs, **before})
+            answers.append(_tensors(item.outputs, arrays[: len(item.outputs)]))
+            made.append((item.turn, dict(zip(kept, arrays[len(item.outputs) :], strict=True))))
+        for turn, outputs in made:
+            self._memory.keep(turn, outputs)
+        return answers
 
     def _run(self, outputs: list[str], inputs: dict[str, Array]) -> list[Array]:
         try:
@@ -91,6 +130,10 @@ def _providers(args: dict[str, str]) -> list[Any]:
             "CPUExecutionProvider",
         ]
     return ["CPUExecutionProvider"]
+
+
+def _dtype(name: str) -> Any:
+    return pb.triton_string_to_numpy(f"TYPE_{name}")
 
 
 def _tensors(names: list[str], arrays: Sequence[Array]) -> list[Any]:
