@@ -94,7 +94,7 @@ class Testbed:
 
     def _prepare(self) -> None:
         self._tell("building models")
-        stub.build_models(self.scenario)
+        self._build()
         file = self._root / "fleet.yaml"
         write_atomic(file, yaml.safe_dump(self._fleet()).encode())
         self.fleet = fleet = Fleet.load(file)
@@ -106,8 +106,16 @@ class Testbed:
         for site, own in self._homes.items():
             write_atomic(own / "keys" / "trusted" / "testbed.pub", public)
             with at_home(own):
-                self.directories[site] = directory = SiteDirectory(fleet.fleet, site)
-                stub.place(self.scenario, fleet, site, directory.path / "triton" / "models")
+                self.directories[site] = SiteDirectory(fleet.fleet, site)
+                self._place(site)
+
+    def _build(self) -> None:
+        """Fill the store."""
+        stub.build_models(self.scenario)
+
+    def _place(self, site: str) -> None:
+        """Do what has to be done at a site before it is started; `$HEADEND_HOME` is the site's."""
+        stub.place(self.scenario, self.fleet, site, self.directories[site].path / "triton" / "models")
 
     def _fleet(self) -> dict[str, object]:
         return {

@@ -10,6 +10,7 @@ import typer
 from rich.table import Table
 
 from loadtests.testbed import scenario as scenarios
+from loadtests.testbed import streams
 from loadtests.testbed.scenario import Cell, Scenario
 from models.console import err, out, print_json
 from models.errors import UsageError
@@ -34,6 +35,7 @@ def list_(json: Json = False) -> None:
         {"scenario": name, "what it shows": one.title, "cells": len(one.cells), "sites": len(one.sites)}
         for name, one in found.items()
     ]
+    rows.append({"scenario": streams.NAME, "what it shows": streams.TITLE, "cells": 3, "sites": 3})
     if json:
         return print_json(rows)
     table = Table("scenario", "what it shows", "cells", "sites", box=None, pad_edge=False)
@@ -69,11 +71,11 @@ def run(
     from loadtests.testbed import drive, report
     from loadtests.testbed.bed import Testbed
 
+    chosen = folder or home() / "loadtests" / f"testbed-{Path(name).stem}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+    if name == streams.NAME:
+        return _run_streams(chosen, only or [], short=short, json=json)
     scenario = scenarios.find(name)
     cells = _cells(scenario, only or [], short)
-    chosen = (
-        folder or home() / "loadtests" / f"testbed-{scenario.scenario}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
-    )
     earlier = report.left_in(chosen, scenario)
     if taken := [cell.name for cell in cells if (chosen / cell.name).exists()]:
         raise UsageError(f"{chosen} has a run of {', '.join(taken)} already.", hint="Give another folder.")
@@ -101,6 +103,21 @@ def down(json: Json = False) -> None:
         print_json({"removed": removed})
     else:
         out.print(f"Removed: {', '.join(removed)}." if removed else "No testbed is on this machine.")
+
+
+def _run_streams(folder: Path, only: list[str], *, short: bool, json: bool) -> None:
+    from loadtests.testbed.streams import report
+    from loadtests.testbed.streams.run import run
+
+    if only:
+        raise UsageError(f"Scenario {streams.NAME} has no cells: each change follows from the last.")
+    results = report.Results.of(run(err.print, short=short))
+    report.write(results, folder)
+    if json:
+        print_json(results.model_dump(mode="json"))
+    else:
+        report.show(out, results)
+        out.print(f"Report: {folder / report.PAGE}")
 
 
 def _cells(scenario: Scenario, only: list[str], short: bool) -> list[Cell]:

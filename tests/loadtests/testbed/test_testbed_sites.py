@@ -114,3 +114,20 @@ def test_a_killed_testbed_leaves_what_down_removes(bed, tmp_path):
     assert headend_down(tmp_path) == {"removed": ["headend-hub", "headend-van"]}
     assert left() == []
     assert headend_down(tmp_path) == {"removed": []}
+
+
+def test_no_stream_breaks_while_a_site_is_changed_and_emptied(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [HEADEND, "loadtest", "testbed", "run", "streams", "--short", "--json", "--out", tmp_path / "out"],
+        env={**os.environ, "HEADEND_HOME": str(tmp_path / "home")},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout)["rows"]
+    assert {(row["change"], row["kind"]) for row in rows} == {
+        (change, kind) for change in ("roll-out", "drain", "rollback") for kind in ("stream", "sequence")
+    }
+    assert [row["examples"] for row in rows] == [{}] * 6
+    assert all(row["across"] > 0 and row["messages"] > row["streams"] for row in rows)
+    assert left() == []
