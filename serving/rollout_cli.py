@@ -11,10 +11,10 @@ import typer
 
 from models.console import err, out, print_json
 from models.errors import HeadendError, UsageError
-from serving.cli_options import AnyFleet, AsJson, known, sites_of
+from serving.cli_options import AnyFleet, AsJson, OneSite, known, sites_of
 from serving.fleet import Fleet, Rollout
 from serving.site import show
-from serving.site.rollout import engine, operator
+from serving.site.rollout import engine, operator, state
 from serving.site.rollout.history import History
 from serving.site.rollout.state import RolloutState
 from serving.site.rollout.summary import RolloutStatus
@@ -24,6 +24,7 @@ OneOf = Annotated[str, typer.Argument(help="The site.")]
 
 def apply(
     file: AnyFleet = None,
+    site: OneSite = None,
     canary: Annotated[
         str | None,
         typer.Option(help="Percent of a site's load that the new version answers, step by step: 5,25,50."),
@@ -51,9 +52,12 @@ def apply(
     if canary and no_canary:
         raise UsageError("--canary and --no-canary exclude each other.")
     fleet = known(file)
+    if file is None and (begun := state.under_way(fleet.fleet)):
+        fleet = begun.after.fleet
     with _interruptible():
         ended = engine.apply(
             fleet,
+            sites_of(fleet, site),
             _rules(fleet, canary),
             err.print,
             canaries=not no_canary,

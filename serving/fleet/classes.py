@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from pydantic import ConfigDict, Field
 
@@ -39,6 +39,10 @@ class Classed(Strict):
 
     class_: Class = Field(default=DEFAULT_CLASS, alias="class")
     """`live`, `interactive` or `batch`: the class of requests that name none by `x-headend-class`."""
+
+    def at_servers(self) -> dict[str, Any]:
+        """All but what only front doors and plans read, a change of which restarts and reloads nothing."""
+        return self.model_dump(mode="json", exclude={"class_", "balancing"})
 
     # The key is a word that Python keeps to itself; what is written again is read again.
     model_config = ConfigDict(serialize_by_alias=True, validate_by_name=True, validate_by_alias=True)

@@ -28,20 +28,33 @@ MOST_CONNECTIONS = 10_000
 _DESCRIPTORS = "inference.pb"
 _FETCHED = "issuers"
 """Directory of the issuers' keys that the site's agent fetches (see `tokens`)."""
+_CLUSTERS = "clusters.json"
 
 
-def write_config(view: FleetView, out: Path, *, access_log: Path | None = None) -> None:
+def write_config(view: FleetView, out: Path, *, access_log: Path | None = None, in_use: bool = False) -> None:
     """Write or rewrite everything Envoy needs under `out`; a running Envoy takes up what has changed.
 
     Each file is replaced in one step, in an order in which nothing refers to what is not there yet.
     `access_log`: where requests are logged, as JSON lines; by default Envoy's standard output.
+    `in_use`: an Envoy runs on what lies there: clusters that its present routes may lead to stay, or requests
+    between two files would find none. Once it has taken these, write without.
     """
     out = out.absolute()
     write_atomic(out / _DESCRIPTORS, protocol.descriptor_set())
     _write_figures(view, out)
     for name, resources in discovery(view, out, access_log=access_log).items():
-        _write(out / name, resources)
-    write_atomic(out / "bootstrap.json", json.dumps(bootstrap(view, out), indent=1).encode())
+        left = _left(out / name, resources) if in_use and name == _CLUSTERS else []
+        _write(out / name, [*resources, *left])
+    once = bootstrap(view.fleet, view.local.name, view.ports.admin, out)
+    write_atomic(out / "bootstrap.json", json.dumps(once, indent=1).encode())
+
+
+def _left(path: Path, resources: list[Json]) -> list[Json]:
+    """What is there now and not among `resources`, by name."""
+    if not path.is_file():
+        return []
+    names = {each["name"] for each in resources}
+    return [each for each in json.loads(path.read_bytes())["resources"] if each["name"] not in names]
 
 
 def write_shares(view: FleetView, out: Path) -> int:
@@ -85,13 +98,13 @@ def command(out: Path, *, workers: int | None = None, log_level: str = "warning"
     ]
 
 
-def bootstrap(view: FleetView, out: Path) -> Json:
-    """What Envoy reads once, at its start."""
+def bootstrap(fleet: str, site: str, admin: int, out: Path) -> Json:
+    """What the Envoy of `site` reads once, at its start; `admin`: the port of its administration."""
     return {
-        "node": {"id": view.local.name, "cluster": view.fleet},
-        "admin": {"address": socket_address(Address(LOOPBACK, view.ports.admin))},
+        "node": {"id": site, "cluster": fleet},
+        "admin": {"address": socket_address(Address(LOOPBACK, admin))},
         "dynamic_resources": {
-            "cds_config": _source(out, "clusters.json"),
+            "cds_config": _source(out, _CLUSTERS),
             "lds_config": _source(out, "listeners.json"),
         },
         "stats_config": stats.config(),
@@ -121,7 +134,7 @@ def discovery(view: FleetView, out: Path, *, access_log: Path | None = None) -> 
         **{f"secrets/{name}.json": resources for name, resources in tls.secrets(view).items()},
         **_access_files(view.access, view.keys, out),
         **dict(_endpoint_files(view)),
-        "clusters.json": [
+        _CLUSTERS: [
             *clusters(view, lambda name: _source(out, f"endpoints/{name}.json"), secrets),
             *tracing.clusters(view),
         ],

@@ -41,6 +41,8 @@ class Transition(Strict):
     """Other sites answer what they can, and other front doors are told to stay away."""
     closed: bool = False
     """`/readyz` says no, so that whoever stands before the front door sends clients elsewhere."""
+    by_operator: bool = False
+    """A person drained it: a roll-out leaves it so."""
     canaries: dict[str, Canary] = {}
     """By model."""
 

@@ -19,7 +19,7 @@ from models.files import locked
 from models.home import home
 from models.store import open_store
 from serving.fleet import Fleet
-from serving.site import derive, exposure, logs, process
+from serving.site import derive, door, exposure, logs, process
 from serving.site.plan import FleetPlan, SitePlan, make_plan
 from serving.site.rollout.history import History
 from serving.site.rollout.state import refuse_while_rolling_out
@@ -98,9 +98,11 @@ def bring(
     supervised = directory.supervised()
     tell(f"{site.site}: deriving files")
     mine = {name: bundles[name] for name in fleet.models_at(site.site)}
-    spec, changes = derive.derive(fleet, directory, mine, site.ports)
+    spec, changes = derive.derive(fleet, directory, mine, site.ports, in_use=supervised)
     if supervised:
         _change(directory, site, spec, changes, tell)
+        # The agent's start took longer than Envoy takes to read: no route leads to what is left over now.
+        door.write(door.view_of(fleet, directory, mine, site.ports), directory)
     else:
         directory.write_spec(spec)
         started.append(directory)

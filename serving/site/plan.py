@@ -10,7 +10,7 @@ from serving.site import derive, ports
 from serving.site.exposure import exposed
 from serving.site.machine import State
 from serving.site.rollout.history import wanted_bundles
-from serving.site.spec import SiteDirectory, SiteState
+from serving.site.spec import SiteDirectory, SiteSpec, SiteState
 from serving.site.status import running_sites
 
 
@@ -113,17 +113,26 @@ def _site_plan(fleet: Fleet, site: str, bundles: Mapping[str, str], taken: set[i
         write=tuple(kind for kind, digest in new.items() if old.get(kind) != digest),
         conflicts=() if running else tuple(_conflicts(fleet, site)),
         exposed=tuple(exposed(fleet, site)),
-        **_parts(new, old, state if running else None),
+        **_parts(new, old, _outdated(fleet, directory, spec, chosen), state if running else None),
     )
 
 
+def _outdated(
+    fleet: Fleet, directory: SiteDirectory, spec: SiteSpec | None, ports: Mapping[str, int]
+) -> set[str]:
+    """Parts that were started with what a running process does not take up."""
+    now = {part.name: part.fingerprint for part in spec.parts} if spec else {}
+    wanted = derive.fingerprints(fleet, directory, ports)
+    return {name for name, fingerprint in wanted.items() if now.get(name, fingerprint) != fingerprint}
+
+
 def _parts(
-    new: Mapping[str, str], old: Mapping[str, str], state: SiteState | None
+    new: Mapping[str, str], old: Mapping[str, str], outdated: set[str], state: SiteState | None
 ) -> dict[str, tuple[str, ...]]:
     """Which parts to start, restart, stop and keep."""
     wanted = [part for kind, part in derive.PART_OF.items() if kind in new]
     running = {part.name: part.state for part in state.parts} if state else {}
-    changed = {
+    changed = outdated | {
         derive.PART_OF[kind]
         for kind, digest in new.items()
         if old.get(kind) != digest and kind not in derive.TAKEN_UP_WHILE_RUNNING

@@ -35,19 +35,23 @@ class Actions:
                 self._trial(step), self._rules, step.percent, may_differ=self._may_differ
             ),
             "drain": lambda step: self._drain(step, self._before),
+            "close": lambda step: self._close(step, self._before),
             "change": self._change,
             "undrain": lambda step: self._undrain(step, self._after),
+            "open": lambda step: self._undrain(step, self._after),
             "watch": lambda step: trying.watch(self._directory(step), self._rules),
             "retire": lambda step: self._end_canary(step, self._after),
             "stop": self._stop,
         }
         self._undone: dict[Kind, Callable[[Step], str]] = {
-            "start": self._stop,
+            "start": self._take_away,
             "canary": lambda step: self._end_canary(step, self._before),
             "share": self._take_back,
             "drain": lambda step: self._undrain(step, self._before),
+            "close": lambda step: self._undrain(step, self._before),
             "change": lambda step: self._bring(step, self._before),
             "undrain": lambda step: self._drain(step, self._after),
+            "open": lambda step: self._close(step, self._after),
             "stop": lambda step: self._bring(step, self._before),
         }
         """What is not here leaves nothing behind."""
@@ -85,14 +89,24 @@ class Actions:
         transition.write(directory.path, Transition())
         return "stopped"
 
+    def _take_away(self, step: Step) -> str:
+        """Undo a start: some may have come to the new site already."""
+        return f"{self._close(step, self._after)}; {self._stop(step)}"
+
     def _drain(self, step: Step, revision: Revision) -> str:
         directory = self._directory(step)
         if not directory.supervised():
             return "it does not run"
         return drain.drain(directory, revision, self._rules.drain_s, self._tell)
 
+    def _close(self, step: Step, revision: Revision) -> str:
+        directory = self._directory(step)
+        if not directory.supervised():
+            return "it does not run"
+        return drain.close(directory, revision, self._rules.drain_s, self._tell)
+
     def _undrain(self, step: Step, revision: Revision) -> str:
-        if transition.read(self._directory(step).path).closed:
+        if transition.read(self._directory(step).path).by_operator:
             return "it stays drained, as an operator wants it"
         drain.undrain(self._directory(step), revision)
         return "it answers again"

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from uuid import uuid4
 
 from models.bundle import Bundle
@@ -16,7 +17,7 @@ from models.files import write_atomic
 from serving.fleet import Fleet
 from serving.router import transition
 from serving.router.transition import Canary
-from serving.site import derive, lifecycle, ports
+from serving.site import lifecycle, parts, ports
 from serving.site.machine import State
 from serving.site.rollout import drain, extra, front_door
 from serving.site.rollout.history import Revision
@@ -36,6 +37,14 @@ class Trial:
     before: Revision
     after: Revision
     models: tuple[str, ...]
+
+    @cached_property
+    def with_states(self) -> frozenset[str]:
+        """Those of the models whose requests belong to sequences: a copy of one would be one too many."""
+        found = lifecycle.fetch(
+            self.before.fleet, {model: self.before.bundles[model] for model in self.models}
+        )
+        return frozenset(model for model, bundle in found.items() if bundle.card.serving.sequences)
 
     @property
     def fleet(self) -> Fleet:
@@ -82,7 +91,9 @@ def give(trial: Trial, *, share: float, mirror: float, revision: Revision) -> No
     """Set what the canaries answer and what is compared."""
     asked = transition.read(trial.directory.path)
     canaries = {
-        model: canary.model_copy(update={"share": share, "mirror": mirror})
+        model: canary.model_copy(
+            update={"share": share, "mirror": 0.0 if model in trial.with_states else mirror}
+        )
         for model, canary in asked.canaries.items()
     }
     front_door.ask(trial.directory, revision, asked.model_copy(update={"canaries": canaries}))
@@ -142,7 +153,7 @@ def _triton(trial: Trial, bundles: Mapping[str, Bundle], chosen: Mapping[str, in
     directory = trial.directory
     repository = directory.path / "canary" / "models"
     write_repository(trial.fleet, directory.site, bundles, repository, flavour="embedded")
-    part = derive.triton_part(trial.fleet, directory, repository, chosen, "canary")
+    part = parts.triton(trial.fleet, directory, repository, chosen, "canary")
     return part.model_copy(update={"fingerprint": uuid4().hex})
 
 

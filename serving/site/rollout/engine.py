@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from models.errors import HeadendError, UsageError
@@ -16,6 +16,7 @@ from serving.site.rollout import machine, planning, state
 from serving.site.rollout.actions import Actions
 from serving.site.rollout.history import History, Revision, wanted_bundles
 from serving.site.rollout.state import RolloutState
+from serving.site.spec import SiteDirectory
 from serving.site.status import remember
 from serving.site.waiting import Progress
 
@@ -28,12 +29,20 @@ def alone(fleet: str) -> Iterator[None]:
 
 
 def apply(
-    fleet: Fleet, rules: Rollout, tell: Progress, *, canaries: bool, may_differ: bool, again: bool
+    fleet: Fleet,
+    sites: Sequence[str],
+    rules: Rollout,
+    tell: Progress,
+    *,
+    canaries: bool,
+    may_differ: bool,
+    again: bool,
 ) -> RolloutState:
     """Roll out what `fleet` declares with the store's current bundles, or go on with what was begun.
 
     Args:
         fleet: the declaration.
+        sites: those to change; by rights all that are on this machine.
         rules: how carefully, in place of what the declaration says.
         tell: told what happens.
         canaries: whether new versions are tried before they are promoted.
@@ -48,23 +57,29 @@ def apply(
         before = history.latest()
         if before is None:
             raise UsageError(f"Fleet {fleet.fleet} does not run.", hint="Start it: headend up --detach")
-        begun = state.read(fleet.fleet)
+        begun = state.under_way(fleet.fleet)
         either = {
             flag: history.next(fleet, wanted_bundles(fleet, fleet.models, again=flag), "apply")
             for flag in (again, True)
         }
-        if begun and begun.position.under_way:
+        if begun:
             return _go_on(begun, list(either.values()), tell)
         wanted = either[again]
-        begin = _begin(before, wanted, rules, canaries=canaries, may_differ=may_differ)
+        begin = _begin(before, wanted, sites, rules, canaries=canaries, may_differ=may_differ)
         # With nothing to do, what is known of the last roll-out stays.
         return run(begin, tell) if begin.position.steps else begin
 
 
 def _begin(
-    before: Revision, after: Revision, rules: Rollout, *, canaries: bool, may_differ: bool
+    before: Revision,
+    after: Revision,
+    sites: Sequence[str],
+    rules: Rollout,
+    *,
+    canaries: bool,
+    may_differ: bool,
 ) -> RolloutState:
-    plan = make_plan(after.fleet, after.fleet.sites, after.bundles)
+    plan = make_plan(after.fleet, sites, after.bundles)
     check(plan)
     shares = rules.steps if canaries else ()
     steps = machine.steps_of(planning.changes_of(before, after, plan), shares)
@@ -103,8 +118,7 @@ def rollback(fleet: str, to: int | None, tell: Progress) -> RolloutState:
     back failed.
     """
     with alone(fleet):
-        begun = state.read(fleet)
-        if begun and begun.position.under_way:
+        if begun := state.under_way(fleet):
             if to is not None:
                 raise UsageError(
                     "A roll-out is under way: it is undone first.", hint="headend rollback, without --to"
@@ -119,7 +133,9 @@ def rollback(fleet: str, to: int | None, tell: Progress) -> RolloutState:
             raise UsageError(f"Fleet {fleet} has no history.", hint="Start it: headend up --detach")
         target = history.read(to) if to is not None else history.before_latest()
         back = history.next(target.fleet, target.bundles, "rollback")
-        begin = _begin(latest, back, target.fleet.rollout, canaries=False, may_differ=True)
+        # Those that were ever started here: others of the fleet may be elsewhere.
+        here = [site for site in target.fleet.sites if SiteDirectory(fleet, site).read_spec()]
+        begin = _begin(latest, back, here, target.fleet.rollout, canaries=False, may_differ=True)
         return run(begin.model_copy(update={"held": {}}), tell)
 
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from models.errors import HeadendError
-from serving.router import envoy, transition
+from serving.router import transition
 from serving.router.transition import Transition
-from serving.site import derive, logs
+from serving.site import door, logs
 from serving.site.lifecycle import fetch
 from serving.site.rollout import seen
 from serving.site.rollout.history import Revision
@@ -33,7 +33,7 @@ def ask(directory: SiteDirectory, revision: Revision, wanted: Transition) -> Non
     fleet, site = revision.fleet, directory.site
     bundles = fetch(fleet, {model: revision.bundles[model] for model in fleet.models_at(site)})
     with taken(directory):
-        envoy.write_config(derive.front_door(fleet, directory, bundles, spec.ports), directory.path / "envoy")
+        door.write(door.view_of(fleet, directory, bundles, spec.ports), directory)
 
 
 @contextmanager

@@ -14,7 +14,21 @@ from typing import Literal
 
 from models.schema import Strict
 
-Kind = Literal["start", "canary", "shadow", "share", "drain", "change", "undrain", "watch", "retire", "stop"]
+Kind = Literal[
+    "start",
+    "canary",
+    "shadow",
+    "share",
+    "drain",
+    "close",
+    "change",
+    "undrain",
+    "open",
+    "watch",
+    "retire",
+    "stop",
+]
+"""`drain`: other sites answer in its place; `close`: clients of its front door are sent elsewhere, too."""
 Status = Literal["going", "undoing", "done", "undone"]
 
 
@@ -81,6 +95,10 @@ class SiteChange:
     """Models that it serves already and will serve in another version."""
     restarts: tuple[str, ...] = ()
     """Parts that have to be started again."""
+    with_states: tuple[str, ...] = ()
+    """Those of the models that keep states of sequences, which end with the version that they began with."""
+    withdraws: tuple[str, ...] = ()
+    """Models and apps that it will not serve any more: others answer before it stops to."""
 
 
 def steps_of(changes: Sequence[SiteChange], shares: Sequence[int]) -> list[Step]:
@@ -95,7 +113,7 @@ def steps_of(changes: Sequence[SiteChange], shares: Sequence[int]) -> list[Step]
         if change.how == "start":
             steps.append(Step(kind="start", site=change.site))
         elif change.how == "stop":
-            steps += [Step(kind="drain", site=change.site), Step(kind="stop", site=change.site)]
+            steps += [Step(kind="close", site=change.site), Step(kind="stop", site=change.site)]
         else:
             canary = bool(change.models and left)
             steps += _changing(change, left if canary else ())
@@ -104,7 +122,11 @@ def steps_of(changes: Sequence[SiteChange], shares: Sequence[int]) -> list[Step]
 
 
 def _changing(change: SiteChange, shares: Sequence[int]) -> list[Step]:
-    kinds: list[Kind] = ["drain", "change", "undrain"] if change.restarts else ["change"]
+    kinds: list[Kind] = ["change"]
+    if "envoy" in change.restarts:
+        kinds = ["close", "change", "open"]
+    elif change.restarts or change.with_states or change.withdraws:
+        kinds = ["drain", "change", "undrain"]
     middle = [Step(kind=kind, site=change.site) for kind in (*kinds, "watch")]
     if not shares:
         return middle

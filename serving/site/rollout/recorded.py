@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any
+from uuid import uuid4
 
 from models.bundle import Bundle
+from models.card import Card
 from models.errors import HeadendError
 from models.recorded import Recorded
 from serving.site.rollout.judging import RECORDED_HEADER
@@ -22,9 +24,10 @@ def cases(bundles: Iterable[Bundle]) -> list[Recorded]:
     return [case for bundle in bundles if bundle.card.serving.runtime == "onnx" for case in bundle.recorded()]
 
 
-def replay(model: str, recorded: list[Recorded], judge_grpc: int, times: int) -> int:
+def replay(card: Card, recorded: list[Recorded], judge_grpc: int, times: int) -> int:
     """Have the judge compare `recorded` in turn until it was asked `times` times; returns how often it was.
 
+    Of a model with states each is a sequence of its own, which begins and ends with it.
     Raises `HeadendError` when the judge itself does not answer.
     """
     # Here, because it brings gRPC along: half a second that other commands need not wait.
@@ -33,7 +36,7 @@ def replay(model: str, recorded: list[Recorded], judge_grpc: int, times: int) ->
     if not recorded:
         return 0
     try:
-        _ask(model, recorded, judge_grpc, times)
+        _ask(card, recorded, judge_grpc, times)
     except InferenceServerException as error:
         raise HeadendError(
             f"The judge does not answer: {error}", hint="See: headend logs SITE judge"
@@ -41,15 +44,19 @@ def replay(model: str, recorded: list[Recorded], judge_grpc: int, times: int) ->
     return times
 
 
-def _ask(model: str, recorded: list[Recorded], judge_grpc: int, times: int) -> None:
+def _ask(card: Card, recorded: list[Recorded], judge_grpc: int, times: int) -> None:
     from tritonclient.grpc import InferenceServerClient
 
+    asked = {tensor.name for tensor in card.serving.asked}
+    alone = {"sequence_start": True, "sequence_end": True} if card.serving.sequences else {}
     with InferenceServerClient(f"127.0.0.1:{judge_grpc}") as client:
         for number in range(times):
-            inputs = [
-                _input(name, value) for name, value in recorded[number % len(recorded)].case.inputs.items()
-            ]
-            client.infer(model, inputs, headers={RECORDED_HEADER: "1"}, client_timeout=_LIMIT_S)
+            case = recorded[number % len(recorded)].case
+            inputs = [_input(name, value) for name, value in case.inputs.items() if name in asked]
+            sequence = {"sequence_id": uuid4().int >> 65, **alone} if alone else {}
+            client.infer(
+                card.name, inputs, headers={RECORDED_HEADER: "1"}, client_timeout=_LIMIT_S, **sequence
+            )
 
 
 def _input(name: str, value: Any) -> Any:

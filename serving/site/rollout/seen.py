@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 
 from models.errors import HeadendError
+from serving.router.clusters import AGENT
 from serving.router.view import LOOPBACK
 from serving.site.rollout.judging import Compared, Served
 
@@ -62,6 +63,12 @@ def in_flight(admin: int, ports: Iterable[int]) -> int:
     """Requests and streams that this front door has in flight to `ports` of this machine."""
     wanted = set(ports)
     return sum(host.active for host in hosts(admin) if host.ip == LOOPBACK and host.port in wanted)
+
+
+def led(admin: int) -> tuple[int, int]:
+    """What this front door has ever led anywhere for clients and other sites, and has in flight now."""
+    mine = [host for host in hosts(admin) if host.cluster != AGENT]
+    return sum(host.requests for host in mine), sum(host.active for host in mine)
 
 
 def answered(admin: int, ports: Iterable[int]) -> Served:

@@ -65,6 +65,12 @@ def read(fleet: str) -> RolloutState | None:
         ) from error
 
 
+def under_way(fleet: str) -> RolloutState | None:
+    """The roll-out that has begun and not ended."""
+    found = read(fleet)
+    return found if found and found.position.under_way else None
+
+
 def write(state: RolloutState) -> None:
     """Replace it."""
     write_atomic(path(state.after.fleet.fleet), state.model_dump_json(indent=1).encode(), mode=0o600)
@@ -85,8 +91,7 @@ def found(state: RolloutState, said: str, since: float) -> RolloutState:
 
 def refuse_while_rolling_out(fleet: str) -> None:
     """Raise `HeadendError` when a roll-out has begun and not ended."""
-    state = read(fleet)
-    if state and state.position.under_way:
+    if under_way(fleet):
         raise HeadendError(
             f"A roll-out of fleet {fleet} has begun and not ended (see `headend status`).",
             hint="Go on: headend apply. Go back: headend rollback.",

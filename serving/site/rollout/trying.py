@@ -40,11 +40,12 @@ def shadow(trial: Trial, rules: Rollout, tell: Progress, *, may_differ: bool) ->
             *lifecycle.fetch(trial.before.fleet, {model: trial.before.bundles[model]}).values(),
             *lifecycle.fetch(trial.after.fleet, {model: trial.after.bundles[model]}).values(),
         ]
-        asked = recorded.replay(model, recorded.cases(known), at.judge_grpc, rules.samples)
+        asked = recorded.replay(known[-1].card, recorded.cases(known), at.judge_grpc, rules.samples)
         tell(f"{trial.directory.site}: {model}: {asked} recorded inputs asked of both versions")
         look()
     canary.give(trial, share=0.0, mirror=rules.mirror / 100, revision=trial.before)
-    found = _watch(look, lambda now: all(each.mirrored >= rules.samples for each in now.values()), rules)
+    copied = set(trial.models) - trial.with_states
+    found = _watch(look, lambda now: all(now[model].mirrored >= rules.samples for model in copied), rules)
     return "; ".join(_shadow_figures(model, each) for model, each in found.items())
 
 

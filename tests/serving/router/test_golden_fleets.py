@@ -22,7 +22,7 @@ from serving.fleet import CLASSES, Fleet, demo_fleet
 from serving.identity import ApiKey
 from serving.router.transition import Canary, Transition
 from serving.router.view import FleetView, LocalPorts, Pool
-from serving.site.derive import rooms_of
+from serving.site.door import rooms_of
 
 FILES = Path(__file__).parent / "golden_fleets"
 OUT = Path("/out")

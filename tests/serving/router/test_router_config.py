@@ -27,7 +27,7 @@ def demo_view() -> FleetView:
 
 def resources(view: FleetView, out: Path) -> dict[str, Any]:
     """The bootstrap, and all xDS resources: by kind and name (`clusters/model.m.http`)."""
-    found: dict[str, Any] = {"bootstrap": envoy.bootstrap(view, out)}
+    found: dict[str, Any] = {"bootstrap": envoy.bootstrap(view.fleet, view.local.name, view.ports.admin, out)}
     for file, each in envoy.discovery(view, out).items():
         kind = file.partition("/")[0].removesuffix(".json")
         found |= {f"{kind}/{resource.get('name') or resource['cluster_name']}": resource for resource in each}
@@ -116,6 +116,21 @@ def _sources(value: Any) -> list[dict[str, Any]]:
         return []
     own = [value["path_config_source"]] if "path_config_source" in value else []
     return own + [found for each in value.values() for found in _sources(each)]
+
+
+def test_clusters_in_use_stay_until_their_routes_are_gone(tmp_path: Path) -> None:
+    def names() -> set[str]:
+        return {each["name"] for each in json.loads((tmp_path / "clusters.json").read_bytes())["resources"]}
+
+    view = demo_view()
+    alone = replace(view, others=())
+    envoy.write_config(view, tmp_path)
+    before = names()
+    envoy.write_config(alone, tmp_path, in_use=True)
+    assert names() == before, "routes that Envoy has not replaced yet still lead to other sites"
+    envoy.write_config(alone, tmp_path)
+    assert names() < before
+    assert "model.open-nsfw.live" not in names()
 
 
 def test_the_command_runs_without_sharing_anything_with_another_envoy(tmp_path: Path) -> None:

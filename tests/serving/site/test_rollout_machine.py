@@ -11,7 +11,7 @@ from serving.site.rollout import machine
 from serving.site.rollout.machine import Position, SiteChange, Step, begin, passed, steps_of, turned
 
 SITES = ("a", "b", "c")
-PARTS = st.sampled_from([(), ("serve",)])
+PARTS = st.sampled_from([(), ("serve",), ("triton", "envoy")])
 MODELS = st.sampled_from([(), ("m",), ("m", "n")])
 CHANGES = st.lists(
     st.builds(
@@ -42,9 +42,9 @@ class World:
             case "share":
                 assert step.site in self.canary, "a share needs a canary"
                 self.canary[step.site] = step.percent
-            case "drain":
+            case "drain" | "close":
                 self.drained.add(step.site)
-            case "undrain":
+            case "undrain" | "open":
                 self.drained.discard(step.site)
             case "start" | "change":
                 self.version[step.site] = "new"
@@ -60,9 +60,9 @@ class World:
                 self.canary.pop(step.site, None)
             case "share" if step.site in self.canary:
                 self.canary[step.site] = 0
-            case "drain":
+            case "drain" | "close":
                 self.drained.discard(step.site)
-            case "undrain":
+            case "undrain" | "open":
                 self.drained.add(step.site)
             case "change" | "stop":
                 self.version[step.site] = "old"
