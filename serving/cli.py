@@ -19,6 +19,7 @@ from serving.cli_options import AnyFleet, AsJson, FleetFile, OneSite, declared, 
 from serving.fleet import Fleet
 from serving.site import lifecycle, logs, show, waiting
 from serving.site.plan import make_plan
+from serving.site.rollout.summary import with_coming
 from serving.site.spec import SiteDirectory
 from serving.site.status import running_sites, status_of
 
@@ -105,7 +106,7 @@ def up(
 @app.command()
 def status(file: AnyFleet = None, site: OneSite = None, as_json: AsJson = False) -> None:
     """Show how sites and parts are; the exit code is 0 when all are ready, else 1."""
-    fleet = known(file)
+    fleet = known(file) if file else with_coming(known(None))
     if not _show_status(fleet, sites_of(fleet, site), as_json):
         raise typer.Exit(1)
 

@@ -7,9 +7,11 @@ from typing import Self
 
 from models.home import home
 from models.schema import Strict
+from serving.fleet import Fleet
 from serving.site.rollout import state
 from serving.site.rollout.machine import Status
 from serving.site.rollout.state import Finding, RolloutState
+from serving.site.spec import SiteDirectory
 
 
 class RolloutStatus(Strict):
@@ -59,6 +61,14 @@ def rollout_of(fleet: str) -> RolloutStatus | None:
     """How the fleet's roll-out is, or how the last one went; None: there was none."""
     found = state.read(fleet)
     return RolloutStatus.of(found, alive=found.position.under_way and _held(fleet)) if found else None
+
+
+def with_coming(fleet: Fleet) -> Fleet:
+    """The fleet with the sites that a roll-out under way has started already."""
+    begun = state.under_way(fleet.fleet)
+    new = begun.after.fleet.sites if begun else {}
+    coming = {name: site for name, site in new.items() if SiteDirectory(fleet.fleet, name).supervised()}
+    return fleet.model_copy(update={"sites": {**coming, **fleet.sites}})
 
 
 def _held(fleet: str) -> bool:
