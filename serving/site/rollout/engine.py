@@ -143,11 +143,13 @@ def run(now: RolloutState, tell: Progress) -> RolloutState:
     """Take steps until the end, forward or back. Raises `HeadendError` when a step back fails."""
     actions, total = Actions(now, tell), len(now.position.steps)
     while (step := now.position.step) is not None:
-        state.write(now)
+        with _told("The step is not begun, for it cannot be written down"):
+            state.write(now)
         since, back = time.monotonic(), now.position.status == "undoing"
         tell(f"{step.site}: {'undoing ' if back else ''}{step} (step {now.position.at + 1} of {total})")
         try:
-            said = actions.undo(step) if back else actions.do(step)
+            with _told(f"{step} at {step.site} is not possible"):
+                said = actions.undo(step) if back else actions.do(step)
         except HeadendError as error:
             if back:
                 raise
@@ -158,7 +160,20 @@ def run(now: RolloutState, tell: Progress) -> RolloutState:
             tell(f"{step.site}: {step}: {said}")
             now = state.found(now, said, since)
             now = now.model_copy(update={"position": machine.passed(now.position)})
-    return _ended(now)
+    with _told("The end cannot be written down"):
+        return _ended(now)
+
+
+@contextmanager
+def _told(what: str) -> Iterator[None]:
+    """What the operating system refuses (a full disk, as a rule) is told as any failure is."""
+    try:
+        yield
+    except OSError as error:
+        raise HeadendError(
+            f"{what}: {error}",
+            hint="When that is put right: headend apply goes on, headend rollback goes back.",
+        ) from error
 
 
 def _ended(now: RolloutState) -> RolloutState:
