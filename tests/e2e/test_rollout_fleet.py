@@ -73,7 +73,7 @@ class Changing:
             return self.at == ("going", step)
 
         try:
-            until(there, f"{command} at {step}", 120)
+            until(there, f"{command} at {step}")
         finally:
             process.kill()
             process.communicate()
