@@ -79,17 +79,18 @@ def _config(own: dict[str, str], upstream: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def listener(name: str, address: str, route: dict[str, Any]) -> dict[str, Any]:
-    """Takes HTTP and gRPC at `host:port` and does with all of it what `route` says."""
+def listener(name: str, address: str, route: dict[str, Any], *filters: dict[str, Any]) -> dict[str, Any]:
+    """Takes HTTP and gRPC at `host:port` and does with it what `filters` do, then what `route` says."""
     manager = {
         "@type": f"{_TYPES}.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": name,
         "route_config": {"virtual_hosts": [{"name": name, "domains": ["*"], "routes": [route]}]},
         "http_filters": [
+            *filters,
             {
                 "name": "envoy.filters.http.router",
                 "typed_config": {"@type": f"{_TYPES}.filters.http.router.v3.Router"},
-            }
+            },
         ],
     }
     network = {"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}

@@ -1,15 +1,16 @@
 """Envoy's filters that ask who calls, in the order they stand before all others.
 
-An API key goes through two: a script that recognises it and knows what it allows, and basic authentication,
-which knows the secret's digest. Both are files of their own (ECDS), so that a change of the keys counts from
-the next request on, on connections that are open too. A token goes through JWT authentication. Then come
-roles and the tenant's limits.
+An API key goes through two: a script that recognises it and knows what it allows (roles, class), and basic
+authentication, which knows the secret's digest. Both are files of their own (ECDS), so that a change of the
+keys counts from the next request on, on connections that are open too. A token goes through JWT
+authentication, and a script for what it allows. Then come the tenant's limits.
 """
 
 from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from importlib import resources
 from pathlib import Path
@@ -18,10 +19,8 @@ from typing import NamedTuple
 from serving.fleet import (
     CREDENTIAL_HEADER,
     KEY_HEADER,
-    ROLES_HEADER,
     TENANT_HEADER,
     Access,
-    Role,
     Tenant,
 )
 from serving.identity import ApiKey
@@ -42,6 +41,7 @@ _NOBODY = f"nobody:{{SHA}}{base64.b64encode(bytes(20)).decode()}"
 """Envoy takes no empty list; no secret is known that has this digest."""
 _NO_KEYS = "Your token cannot be checked yet: its issuer's keys could not be fetched so far."
 _NAMELESS = "This token does not say which tenant it is of."
+_DENIED = "Your key or token does not have the role that this call needs."
 
 
 def filters(view: FleetView, keys: Callable[[str], Json]) -> list[Json]:
@@ -51,9 +51,13 @@ def filters(view: FleetView, keys: Callable[[str], Json]) -> list[Json]:
     issuers = view.access.jwt
     return [
         _discovered("headend.api_key", f"{_HTTP}.lua.v3.Lua", keys("api-key")),
-        _discovered("headend.key_check", _MATCHED, keys("key-check")),
+        # Where there are no tokens, every request that comes so far has a key.
+        *(
+            [_discovered("headend.key_or_token", _MATCHED, keys("key-or-token"))]
+            if issuers
+            else [_discovered("headend.key_check", f"{_HTTP}.basic_auth.v3.BasicAuth", keys("key-check"))]
+        ),
         *([_discovered("headend.jwt", _MATCHED, keys("tokens")), _token_script()] if issuers else []),
-        _roles(),
         *_limits(view.access),
     ]
 
@@ -63,9 +67,16 @@ def files(access: Access, keys: Sequence[ApiKey], fetched: Path) -> dict[str, li
     directory of issuers' keys that were fetched.
     """
     valid = [key for key in keys if not key.revoked]
+    check = _key_check(valid)
     return {
-        **(token_file(access, fetched) if access.jwt else {}),
-        "key-check": [_resource("headend.key_check", _key_check(valid))],
+        **(
+            {
+                "key-or-token": [_resource("headend.key_or_token", _with_key_only(check))],
+                **token_file(access, fetched),
+            }
+            if access.jwt
+            else {"key-check": [_resource("headend.key_check", check)]}
+        ),
         "api-key": [_resource("headend.api_key", _script(access, valid))],
     }
 
@@ -98,7 +109,6 @@ def refusals(view: FleetView) -> Iterator[Refusal]:
     """Every one that needs other words than Envoy's."""
     if view.access is not None:
         yield Refusal("invalid_credential_for_basic_auth", _WRONG)
-        yield Refusal("rbac_access_denied", "Your key or token does not have the role that this call needs.")
         yield Refusal("local_rate_limited", _TOO_FAST, "8")
         yield Refusal("reached_concurrency_limit", _TOO_MANY, "8")
         if any(issuer.is_remote for issuer in view.access.jwt):
@@ -116,39 +126,59 @@ def _resource(name: str, config: Json) -> Json:
     return {"@type": "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig", **config, "name": name}
 
 
-def _lua(name: str, script: str, **constants: str) -> Json:
-    text = resources.files("serving.router").joinpath(f"lua/{script}.lua").read_text("utf-8")
+def _lua(name: str, *scripts: str, **constants: str) -> Json:
+    folder = resources.files("serving.router").joinpath("lua")
     head = "".join(f"local {name} = {value}\n" for name, value in constants.items())
-    return extension(name, f"{_HTTP}.lua.v3.Lua", default_source_code={"inline_string": head + text})
+    text = head + "".join(folder.joinpath(f"{script}.lua").read_text("utf-8") for script in scripts)
+    return extension(
+        name,
+        f"{_HTTP}.lua.v3.Lua",
+        default_source_code={"inline_string": text},
+        # The scripts say themselves when a header that they set leads elsewhere: looking for the route again
+        # costs as much as the script.
+        clear_route_cache=False,
+    )
 
 
 def _script(access: Access, keys: Sequence[ApiKey]) -> Json:
-    rows = [f'["{key.id}"]={{"{key.tenant}","{" ".join(key.roles)}","{key.highest_class}"}}' for key in keys]
     or_token = " or a token of your issuer as `Authorization: Bearer …`" if access.jwt else ""
     return _lua(
         "headend.api_key",
+        "roles",
         "api_key",
-        keys=f"{{{','.join(rows)}}}",
+        keys=f"{{{','.join(map(_row, keys))}}}",
         tokens="true" if access.jwt else "false",
         none=json.dumps(f"Who are you? {_HINT.format(tokens=or_token)}", ensure_ascii=False),
         wrong=json.dumps(_WRONG),
+        **_ROLES,
     )
+
+
+def _row(key: ApiKey) -> str:
+    """What a key allows, as Lua."""
+    texts = {"tenant": key.tenant, "roles": " ".join(key.roles), "class": key.highest_class}
+    fields = [f'{name}="{value}"' for name, value in texts.items()]
+    return f'["{key.id}"]={{{",".join([*fields, *(f"{role}=true" for role in key.roles)])}}}'
 
 
 _MATCHED = "envoy.extensions.common.matching.v3.ExtensionWithMatcher"
 
 
 def _key_check(keys: Sequence[ApiKey]) -> Json:
-    """Basic authentication, of requests with a key only."""
+    """Basic authentication."""
     users = "".join(f"{key.id}:{{SHA}}{key.digest}\n" for key in keys)
-    check = extension(
+    return extension(
         "envoy.filters.http.basic_auth",
         f"{_HTTP}.basic_auth.v3.BasicAuth",
         users={"inline_string": users or _NOBODY},
         forward_username_header=KEY_HEADER,
         authentication_header=CREDENTIAL_HEADER,
     )
-    return _skip_if("headend.key_check", CREDENTIAL_HEADER, False, check)
+
+
+def _with_key_only(check: Json) -> Json:
+    """`check`, of requests with a key only; tokens are looked at after it."""
+    return _skip_if("headend.key_or_token", CREDENTIAL_HEADER, False, check)
 
 
 def _skip_if(name: str, header: str, present: bool, filter: Json) -> Json:
@@ -173,33 +203,31 @@ def _header_input(name: str) -> Json:
 
 def _token_script() -> Json:
     """What looks at what a token allows."""
-    script = _lua("envoy.filters.http.lua", "token", nameless=json.dumps(_NAMELESS))
+    script = _lua("envoy.filters.http.lua", "roles", "token", nameless=json.dumps(_NAMELESS), **_ROLES)
     return _skip_if("headend.token", KEY_HEADER, True, script)
 
 
-def _roles() -> Json:
-    """Refuses what the caller's roles do not hold: inference, and the models' statistics."""
-    statistics = [_path(suffix="/stats"), _path(exact=f"/{protocol.SERVICE}/ModelStatistics")]
-    inference = [
-        _path(prefix="/v1/audio/"),
-        _path(exact="/v1/moderations"),
-        *(_path(suffix=f"/{name}") for name in ("infer", "generate", "generate_stream")),
-        *(_path(exact=f"/{protocol.SERVICE}/{name}") for name in ("ModelInfer", "ModelStreamInfer")),
-    ]
-    policies = {
-        "inference": {"permissions": inference, "principals": [_without("infer")]},
-        "statistics": {"permissions": statistics, "principals": [_without("operate")]},
-    }
-    return extension("headend.roles", f"{_HTTP}.rbac.v3.RBAC", rules={"action": "DENY", "policies": policies})
+def _pattern(*, prefix: str = "", path: str = "", suffix: str = "") -> str:
+    """A Lua pattern of paths (without their query), as a Lua string."""
+    escaped = re.sub(r"([^A-Za-z0-9])", r"%\1", prefix or path or suffix)
+    return json.dumps(f"{'' if suffix else '^'}{escaped}{'' if prefix else '$'}")
 
 
-def _path(**match: str) -> Json:
-    return {"url_path": {"path": match}}
+def _patterns(*patterns: str) -> str:
+    return f"{{{','.join(patterns)}}}"
 
 
-def _without(role: Role) -> Json:
-    words = {"safe_regex": {"regex": rf"(.* )?{role}( .*)?"}}
-    return {"not_id": {"header": {"name": ROLES_HEADER, "string_match": words}}}
+_ROLES = {
+    "inference": _patterns(
+        _pattern(prefix="/v1/audio/"),
+        _pattern(path="/v1/moderations"),
+        *(_pattern(suffix=f"/{name}") for name in ("infer", "generate", "generate_stream")),
+        *(_pattern(path=f"/{protocol.SERVICE}/{name}") for name in ("ModelInfer", "ModelStreamInfer")),
+    ),
+    "statistics": _patterns(_pattern(suffix="/stats"), _pattern(path=f"/{protocol.SERVICE}/ModelStatistics")),
+    "denied": json.dumps(_DENIED),
+}
+"""For the scripts: what only callers of one role may ask."""
 
 
 def _limits(access: Access) -> Iterator[Json]:

@@ -30,6 +30,8 @@ HOP_HEADER = "x-headend-hop"
 """Present on what has come from another site: such a request goes no further."""
 SITE_HEADER = "x-headend-site"
 """On answers: the site that gave them."""
+SITE = "%METADATA(UPSTREAM_HOST:headend:site)%"
+"""Envoy's operator for the site that a request went to."""
 
 REPLAY_BYTES = 16 * 1024 * 1024
 """A request body up to this size is kept until its answer begins, so that another site can be asked;
@@ -38,6 +40,10 @@ AGENT_TIMEOUT = "5s"
 """Agents ask again in half a second, and do not wait for an answer so late."""
 STREAM_MAX_AGE = "3600s"
 """A bidirectional stream stays on one host for life, so its life is bounded; clients reopen it."""
+
+NAME_OF_STREAM = ("envoy.filters.http.grpc_field_extraction", "headend.stream_name")
+NAME_OF_CALL = ("headend.model_name",)
+"""The listeners' filters that find the model's name in a stream's first message, and in a call's."""
 
 UPLOAD_S = 60
 """The limit on a request's time counts from when all of the request has arrived; until then it may take so
@@ -71,7 +77,7 @@ def front_door(view: FleetView, out: Path) -> Json:
         "front-door",
         tree,
         {
-            "response_headers_to_add": [set_header(SITE_HEADER, "%METADATA(UPSTREAM_HOST:headend:site)%")],
+            "response_headers_to_add": [set_header(SITE_HEADER, SITE)],
             # `x-envoy-attempt-count`: load tests show how often the fleet had to ask again.
             "include_attempt_count_in_response": True,
             # … and other sites turn back first attempts only (`admission`).
@@ -187,6 +193,7 @@ def _forward(view: FleetView, call: Call, pool: Pool, scope: Scope, class_: Clas
     }
     is_said = call.names_class or class_ == DEFAULT_CLASS
     return {
+        "name": pool.name,
         "match": call.match,
         "metadata": {
             "filter_metadata": {
@@ -229,7 +236,7 @@ def _timeouts(view: FleetView, call: Call) -> Json:
 
 def _filters(call: Call) -> Json:
     """Filters that differ from the listener's for this call."""
-    look_inside = ("envoy.filters.http.grpc_field_extraction", "envoy.filters.http.lua")
+    look_inside = NAME_OF_STREAM if call.is_stream else NAME_OF_CALL
     return {
         # A stream's body is all its messages, however many.
         **({"envoy.filters.http.body_size_limit": per_route(enabled=False)} if call.is_stream else {}),

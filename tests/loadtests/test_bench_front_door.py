@@ -7,6 +7,7 @@ import subprocess
 import sys
 from contextlib import ExitStack
 
+import grpc
 import pytest
 
 from loadtests.bench import front_door, proxies
@@ -43,13 +44,24 @@ def test_every_proxy_gives_the_upstreams_answer_and_is_measured() -> None:
     with ExitStack() as stack:
         _, running = front_door.start(stack)
         answers = {name: ask(proxy) for name, proxy in running.items()}
-        figures = front_door.measure(running, rounds=1, requests=40)["proxies"]
+        by_grpc = {infer(proxy) for proxy in running.values() if proxy.grpc}
+        figures = front_door.measure(running, rounds=1, requests=40)
     assert len(set(answers.values())) == 1
-    assert set(figures) == set(running) >= {"bare Envoy", "front door", "Python (aiohttp)"}
-    assert all(each["cpu_us"]["median"] > 0 for each in figures.values())
+    assert by_grpc == {proxies.infer_response()}
+    assert set(figures["HTTP"]) == set(running) >= {"bare Envoy", "front door", "Python (aiohttp)"}
+    assert set(figures["gRPC"]) >= {"bare Envoy", "front door"}
+    for protocol in ("HTTP", "gRPC"):
+        assert all(each["cpu_us"]["median"] > 0 for each in figures[protocol].values())
 
 
 def ask(proxy: proxies.Proxy) -> bytes:
     connection = http.client.HTTPConnection(proxy.address, timeout=10)
     connection.request("POST", proxies.PATH, front_door.BODY, dict(proxy.headers))
     return connection.getresponse().read()
+
+
+def infer(proxy: proxies.Proxy) -> bytes:
+    with grpc.insecure_channel(str(proxy.grpc)) as channel:
+        call = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+        answer: bytes = call(proxies.infer_request(), metadata=tuple(proxy.headers.items()), timeout=10)
+        return answer

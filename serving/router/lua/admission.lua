@@ -5,11 +5,10 @@
 -- that name none.
 local figures, read_at = {}, 0
 local MILLISECONDS = {H = 3600000, M = 60000, S = 1000, m = 1, u = 0.001, n = 0.000001}
+local time, match, random = os.time, string.match, math.random
 
 -- Looks at most once a second; a file that is not there, or a line that makes no sense, leaves what was.
-local function read_figures()
-  local now = os.time()
-  if now == read_at then return end
+local function read_figures(now)
   read_at = now
   local opened = io.open(file)
   if not opened then return end
@@ -22,12 +21,12 @@ local function read_figures()
   figures = found
 end
 
--- Where nothing depends on it, nothing is counted.
+-- Every call of `handle` costs: where nothing depends on it, nothing is counted.
 local function in_flight(handle)
   local busy = 0
   if not figures.counted then return busy end
-  for _, name in ipairs(counted) do
-    local cluster = handle:getCluster(name)
+  for index = 1, #counted do
+    local cluster = handle:getCluster(counted[index])
     if cluster then
       busy = busy + cluster:numRequests() + cluster:numPendingRequests()
     end
@@ -38,7 +37,9 @@ end
 local function deadline_ms(headers)
   local said = headers:get("x-headend-deadline-ms")
   if said then return tonumber(said) end
-  local amount, unit = (headers:get("grpc-timeout") or ""):match("^(%d+)([HMSmun])$")
+  said = headers:get("grpc-timeout")
+  if not said then return nil end
+  local amount, unit = match(said, "^(%d+)([HMSmun])$")
   return amount and amount * MILLISECONDS[unit]
 end
 
@@ -46,12 +47,14 @@ end
 local function too_late(headers, busy)
   if not figures.service_ms then return false end
   local deadline = deadline_ms(headers)
+  if not deadline then return false end
   local wait = math.max(0, busy + 1 - figures.at_once) * figures.per_request_ms
-  return deadline and deadline < figures.service_ms + wait
+  return deadline < figures.service_ms + wait
 end
 
 function envoy_on_route(handle)
-  read_figures()
+  local now = time()
+  if now ~= read_at then read_figures(now) end
   local headers = handle:headers()
   local class = headers:get("x-headend-class") or default
   local busy = in_flight(handle)
@@ -66,7 +69,7 @@ function envoy_on_route(handle)
   end
   if away and busy >= (figures.stay_below or 0) then
     local leaves = busy >= (figures.leave_at or math.huge)
-    if leaves or math.random() >= (figures["kept." .. class] or 1) then return away .. class end
+    if leaves or random() >= (figures["kept." .. class] or 1) then return away .. class end
   end
   return here
 end

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import grpc as raw_grpc
 import httpx
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ import tritonclient.grpc as triton_grpc
 import tritonclient.grpc.aio as triton_grpc_aio
 import tritonclient.http as triton_http
 import tritonclient.http.aio as triton_http_aio
+from tritonclient.grpc import service_pb2
 from tritonclient.utils import InferenceServerException
 
 pytestmark = pytest.mark.e2e
@@ -77,6 +79,21 @@ class TestTritonClient:
         values, inputs = tensor(triton_grpc, 1000)
         for algorithm in ("gzip", "deflate"):
             same(grpc.infer("far", inputs, compression_algorithm=algorithm, headers=headers), values)
+
+    @pytest.mark.parametrize("window", [0, 1000])
+    def test_the_name_is_found_wherever_it_stands_in_the_message(self, two: Any, window: int) -> None:
+        name = service_pb2.ModelReadyRequest(name="far").SerializeToString()
+        # Fields that the message has not: unknown ones are skipped.
+        others = bytes([9 << 3, 0x96, 1, 10 << 3 | 1, *bytes(8), 11 << 3 | 5, *bytes(4)])
+        others += bytes([12 << 3 | 2, 0x80 | window % 128, window // 128, *bytes(window)])
+        with raw_grpc.insecure_channel(two.here.door) as channel:
+            ask = channel.unary_unary("/inference.GRPCInferenceService/ModelReady")
+            answer = service_pb2.ModelReadyResponse.FromString(ask(others + name, timeout=10))
+            assert answer.ready
+            for wrong in (b"\n\x09a\r\nb: c\r\n", b"\n\x7fa", others[:-1]):
+                with pytest.raises(raw_grpc.RpcError):
+                    ask(wrong, timeout=10)
+            assert service_pb2.ModelReadyResponse.FromString(ask(name, timeout=10)).ready
 
     async def test_grpc_aio(self, two: Any) -> None:
         values, inputs = tensor(triton_grpc_aio, 1000)
