@@ -43,7 +43,7 @@ class Demand:
 
     def with_cheaper(self, known: Known, ways: Ways, price: Floats) -> tuple[Known, float]:
         """As `Distances.with_cheaper`."""
-        return self.distances.with_cheaper(known, ways, self.doors, price)
+        return self.distances.with_cheaper(known, ways, self.doors, price, self.tau)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ LONG = 10
 """Beyond so many times `NEAREST` on average, doors forget the others and begin anew."""
 PREFERENCE = 2.0
 """`prefer-local`: the way to another site counts as if it took this times the longest way and wait more."""
-A_LITTLE = 1e-4
+A_LITTLE = 1e-2
 """Of what a door sends: by ways that are new to it."""
 AT_ONCE = 128
 """Doors whose ways to all members are looked at together: so many fit a processor's cache."""
@@ -70,7 +70,7 @@ class Ways:
         count = max(int(self.site.max()), int(other.site.max())) + 1
         found = np.full(len(self.site), A_LITTLE) * self.offered[self.door]
         place = np.searchsorted(self.door * count + self.site, other.door * count + other.site)
-        found[place] = np.maximum(found[place], sent)
+        found[place] = sent
         return np.asarray(found, np.float64)
 
     def asked(self, values: Floats, count: int) -> Floats:
@@ -193,9 +193,11 @@ class Distances:
                 found.append(part[row] * members + order[:enough])
         return Known(members, np.unique(np.concatenate(found)))
 
-    def with_cheaper(self, known: Known, ways: Ways, doors: Ints, price: Floats) -> tuple[Known, float]:
-        """`known` and, where members are cheaper at these prices than all that a door knows, the cheapest of
-        them; itself where there are none. And by how much they are cheaper at most, seconds."""
+    def with_cheaper(
+        self, known: Known, ways: Ways, doors: Ints, price: Floats, by_s: float
+    ) -> tuple[Known, float]:
+        """`known` and, where members are cheaper at these prices than all that a door knows, by `by_s`
+        seconds, the cheapest of them; itself where there are none. And by how much they are at most."""
         members = len(price)
         if len(known.pairs) == members * len(self.home) or not np.isfinite(self.added_s):
             return known, 0.0
@@ -204,7 +206,7 @@ class Distances:
         for part in _parts(np.arange(len(doors))):
             cost = self.whole(doors[part]) + price
             gains = best[part] - cost.min(axis=1)
-            could = np.flatnonzero(gains > 0)
+            could = np.flatnonzero(gains > by_s)
             if len(could):
                 gain = max(gain, float(gains.max()))
                 cheap = np.argpartition(cost[could], ADDED, axis=1)[:, :ADDED]
