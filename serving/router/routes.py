@@ -261,7 +261,8 @@ def _retries(call: Call, class_: Class) -> Json:
                 f"{_RETRY}.host.previous_hosts.v3.PreviousHostsPredicate",
             )
         ],
-        "host_selection_retry_max_attempts": 5,
+        # Sites are drawn by share: one that was asked may have nearly all of it.
+        "host_selection_retry_max_attempts": 50,
         "retry_priority": extension(
             "envoy.retry_priorities.previous_priorities",
             f"{_RETRY}.priority.previous_priorities.v3.PreviousPrioritiesConfig",
