@@ -14,7 +14,7 @@ from rich.markup import escape
 
 from models.console import err, out, print_json
 from models.errors import HeadendError, UsageError
-from serving import credential
+from serving import credential, trust
 from serving.fleet import Fleet
 from serving.site.status import running_fleet
 
@@ -90,22 +90,27 @@ def review(
 def _doors(file: Path | None, site: str | None) -> list[str]:
     fleet = Fleet.load(file) if file else running_fleet()
     if site is None:
-        return [entry.front_door for entry in fleet.sites.values()]
+        return [entry.url for entry in fleet.sites.values()]
     if site not in fleet.sites:
         raise UsageError(
             f"Fleet {fleet.fleet} has no site `{site}`.", hint=f"Its sites: {', '.join(fleet.sites)}."
         )
-    return [fleet.sites[site].front_door]
+    return [fleet.sites[site].url]
 
 
 def _first_answer(
     doors: list[str], ask: Callable[[httpx.Client], httpx.Response]
 ) -> tuple[httpx.Response, str]:
-    """The answer of the first front door that can be reached, and its address."""
-    for door in doors:
+    """The answer of the first front door that can be reached, and its address. `doors`: their URLs."""
+    for url in doors:
+        door = url.partition("//")[2]
         try:
             with httpx.Client(
-                base_url=f"http://{door}", headers=credential.headers(), timeout=_TIMEOUT, trust_env=False
+                base_url=url,
+                headers=credential.headers(),
+                timeout=_TIMEOUT,
+                trust_env=False,
+                verify=trust.client_context(),
             ) as client:
                 response = ask(client)
         except httpx.ConnectError:
@@ -118,7 +123,10 @@ def _first_answer(
         if response.is_error:
             raise HeadendError(f"{_sentence(response)} (HTTP {response.status_code} from {door})")
         return response, door
-    raise HeadendError(f"No front door answers at {' or '.join(doors)}.", hint="Start the fleet: headend up")
+    raise HeadendError(
+        f"No front door answers at {' or '.join(url.partition('//')[2] for url in doors)}.",
+        hint="Start the fleet: headend up",
+    )
 
 
 def _answered(response: httpx.Response, door: str) -> dict[str, Any]:

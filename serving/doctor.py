@@ -29,7 +29,7 @@ from serving.identity import SiteIdentity
 from serving.identity.certificates import is_due, utc_now
 from serving.router import envoy
 from serving.router.view import FleetView, LocalPorts
-from serving.site import ports
+from serving.site import door_certificate, ports
 from serving.site.spec import SiteDirectory
 
 Verdict = Literal["ok", "note", "problem"]
@@ -310,7 +310,15 @@ def _bundles(fleet: Fleet) -> Iterator[Finding]:
 
 
 def _certificates(fleet: Fleet) -> Iterator[Finding]:
-    for site in fleet.sites:
+    for site, declared in fleet.sites.items():
+        if declared.tls:
+            left = door_certificate.check(site, declared.tls) - utc_now()
+            yield Finding(
+                f"{site}'s front door",
+                "problem" if left.days < 0 else "note" if left.days < 14 else "ok",
+                f"shows a certificate for {left.days} more days",
+                f"Move a new one to {declared.tls.certificate}." if left.days < 14 else "",
+            )
         identity = SiteIdentity.of(fleet.fleet, site)
         if not identity.exists:
             continue

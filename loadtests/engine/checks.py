@@ -9,8 +9,9 @@ from loadtests.arrivals import schedule
 from loadtests.campaign import Campaign
 from loadtests.engine import happenings
 from loadtests.engine.targets import Targets
+from loadtests.speakers.asking import url_of
 from models.errors import UsageError
-from serving import credential
+from serving import credential, trust
 from serving.fleet import CLASSES, Class, Fleet
 from serving.identity import KeyStore
 
@@ -46,7 +47,9 @@ def against(campaign: Campaign, targets: Targets) -> None:
 def _answers(site: str, address: str) -> None:
     where = f"The front door at {address}" if site == address else f"The front door of {site} at {address}"
     try:
-        with httpx.Client(base_url=f"http://{address}", timeout=_TIMEOUT_S, trust_env=False) as client:
+        with httpx.Client(
+            base_url=url_of(address), timeout=_TIMEOUT_S, trust_env=False, verify=trust.client_context()
+        ) as client:
             ready = client.get("/readyz").status_code
             asked = client.get("/v1/models", headers=credential.headers())
     except httpx.HTTPError as error:

@@ -8,13 +8,13 @@ from typing import Self
 from urllib.parse import urlsplit
 
 from models.errors import UsageError
-from serving.fleet import Fleet
+from serving.fleet import Fleet, Site
 from serving.site.spec import SiteDirectory
 
 
 @dataclass(frozen=True)
 class Targets:
-    """Front doors by the name of their site, as `host:port`."""
+    """Front doors by the name of their site, as `host:port`, or `https://host:port` where they take TLS."""
 
     doors: Mapping[str, str]
     fleet: Fleet | None = None
@@ -29,22 +29,29 @@ class Targets:
                 hint=f"Its sites: {', '.join(fleet.sites)}.",
             )
         chosen = fleet.sites if sites is None else sites
-        return cls({name: fleet.sites[name].front_door for name in chosen}, fleet)
+        return cls({name: _address(fleet.sites[name]) for name in chosen}, fleet)
 
     @classmethod
     def of_url(cls, url: str) -> Self:
         """One front door of a fleet that is not known, called by its `host:port`. Raises `UsageError`."""
         parts = urlsplit(url if "//" in url else f"//{url}", scheme="http")
         try:
-            port = parts.port or 80
+            port = parts.port or (443 if parts.scheme == "https" else 80)
         except ValueError as error:
             raise UsageError(f"{url} has no port that could be: {error}.") from error
-        if parts.scheme != "http" or not parts.hostname or parts.path.strip("/") or parts.query:
+        if (
+            parts.scheme not in ("http", "https")
+            or not parts.hostname
+            or parts.path.strip("/")
+            or parts.query
+        ):
             raise UsageError(
-                f"{url} is not a front door's address.", hint="Give it as http://HOST:PORT, without a path."
+                f"{url} is not a front door's address.",
+                hint="Give it as http(s)://HOST:PORT, without a path.",
             )
         host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-        return cls({f"{host}:{port}": f"{host}:{port}"})
+        address = f"{host}:{port}" if parts.scheme == "http" else f"https://{host}:{port}"
+        return cls({address: address})
 
     def metrics_ports(self) -> dict[str, int]:
         """Where the Tritons on this machine tell their figures (`GET /metrics`): site to port."""
@@ -58,3 +65,7 @@ class Targets:
             for part in (state.parts if state else ())
             if "metrics" in part.ports
         }
+
+
+def _address(site: Site) -> str:
+    return site.url if site.tls else site.front_door

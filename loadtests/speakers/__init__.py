@@ -15,7 +15,7 @@ from models.errors import MissingExtraError, UsageError
 
 __all__ = ["Answer", "Speaker", "check", "open_speaker"]
 
-_ADDRESS = re.compile(r"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}")
+_ADDRESS = re.compile(r"(https://)?(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}")
 
 
 class Speaker(Protocol):
@@ -31,7 +31,8 @@ class Speaker(Protocol):
 
 
 def open_speaker(work: Work, address: str) -> Speaker:
-    """A speaker for `work` at the front door `address` (`host:port`); it connects when it first asks.
+    """A speaker for `work` at a front door; it connects when it first asks. `address`: `host:port`, or
+    `https://host:port` of a door that takes TLS.
 
     Raises `UsageError` when the work's input does not fit what is asked, `MissingExtraError` when a client
     library is not installed.

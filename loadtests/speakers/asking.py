@@ -101,6 +101,20 @@ def guarded(judge: Callable[[], Found]) -> Found:
         return Found(f"the answer is not of the form that was asked for: {error!r}")
 
 
+def url_of(address: str) -> str:
+    """Of a front door."""
+    return address if _is_secure(address) else f"http://{address}"
+
+
+def dialled(address: str) -> tuple[str, bool]:
+    """A front door's `host:port`, and whether it takes TLS."""
+    return address.removeprefix("https://"), _is_secure(address)
+
+
+def _is_secure(address: str) -> bool:
+    return address.startswith("https://")
+
+
 def identifying(work: Work) -> dict[str, str]:
     """Headers of every request: its class, and the key of whoever runs the campaign."""
     return {CLASS_HEADER: work.class_, **credential.headers()}

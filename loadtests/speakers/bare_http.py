@@ -27,9 +27,11 @@ from loadtests.speakers.asking import (
     judge_app,
     of_app,
     of_status,
+    url_of,
 )
 from loadtests.speakers.openai_client import moderated
 from loadtests.speakers.tensors import read, written
+from serving import trust
 from serving.fleet import AppName
 
 _LENGTH = "inference-header-content-length"
@@ -54,10 +56,11 @@ class BareHttpSpeaker:
         else:
             self._turns = _of_model(work.pool, work.input, work.batch)
         self._client = HTTPClient.from_url(
-            f"http://{address}",
+            url_of(address),
             headers=identifying(work),
             connection_timeout=work.timeout_s,
             network_timeout=work.timeout_s,
+            ssl_options={"ca_certs": trust.authorities()},
         )
 
     def ask(self) -> Answer:

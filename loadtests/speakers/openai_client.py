@@ -15,13 +15,15 @@ from loadtests.inputs.judging import Found
 from loadtests.speakers.asking import (
     Answer,
     answered,
+    dialled,
     failed,
     guarded,
     judge_app,
     of_app,
     of_status,
+    url_of,
 )
-from serving import credential
+from serving import credential, trust
 from serving.fleet import CLASS_HEADER, AppName
 
 
@@ -34,16 +36,16 @@ class OpenAiSpeaker:
             raise TypeError(f"work `{work.name}` asks no app")
         self._app: AppName = work.app
         self._turns = of_app(work.app, work.input)
+        url, secure = url_of(address), dialled(address)[1]
+        # Reading the machine's authorities takes 20 ms a speaker, where nobody asks for them.
+        context = trust.client_context() if secure else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self._client = openai.OpenAI(
-            base_url=f"http://{address}/v1",
+            base_url=f"{url}/v1",
             api_key=credential.own_key() or "unused",
             max_retries=0,
             timeout=work.timeout_s,
             default_headers={CLASS_HEADER: work.class_},
-            # Front doors speak plain HTTP; reading the system's certificates would take 20 ms a speaker.
-            http_client=openai.DefaultHttpxClient(
-                trust_env=False, verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-            ),
+            http_client=openai.DefaultHttpxClient(trust_env=False, verify=context),
         )
 
     def ask(self) -> Answer:

@@ -14,8 +14,9 @@ from tritonclient.utils import InferenceServerException
 from loadtests.campaign import Work
 from loadtests.inputs.tensors import Judge, questions
 from loadtests.results import Outcome
-from loadtests.speakers.asking import Answer, Turns, answered, failed, guarded, identifying
+from loadtests.speakers.asking import Answer, Turns, answered, dialled, failed, guarded, identifying
 from loadtests.speakers.tensors import read, written
+from serving import trust
 
 _CHANNEL = [
     ("grpc.max_send_message_length", 256 << 20),
@@ -68,7 +69,9 @@ class _Client(triton.InferenceServerClient):  # type: ignore[misc]
 
     def __init__(self, address: str) -> None:
         self._closed = False
-        super().__init__(address, channel_args=_CHANNEL)
+        host, secure = dialled(address)
+        authorities = trust.authorities() if secure else None
+        super().__init__(host, ssl=secure, root_certificates=authorities, channel_args=_CHANNEL)
         self.headers = _Headers()
         self._channel = grpc.intercept_channel(self._channel, self.headers)
         self._client_stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)

@@ -17,12 +17,14 @@ from loadtests.speakers.asking import (
     Headers,
     Turns,
     answered,
+    dialled,
     failed,
     guarded,
     identifying,
     of_status,
 )
 from loadtests.speakers.tensors import read, written
+from serving import trust
 
 
 class _Client(triton.InferenceServerClient):  # type: ignore[misc]
@@ -47,7 +49,14 @@ class TritonHttpSpeaker:
         """Raises `UsageError` when the model does not take the work's input."""
         self._model, self._headers = work.pool, identifying(work)
         self._turns = _turns(work.pool, work.input, work.batch)
-        self._client = _Client(address, connection_timeout=work.timeout_s, network_timeout=work.timeout_s)
+        host, secure = dialled(address)
+        self._client = _Client(
+            host,
+            connection_timeout=work.timeout_s,
+            network_timeout=work.timeout_s,
+            ssl=secure,
+            ssl_options={"ca_certs": trust.authorities()},
+        )
 
     def ask(self) -> Answer:
         """One inference."""

@@ -75,6 +75,18 @@ class Limits(Strict):
     """Requests in flight per pool through one front door; beyond it they are refused."""
 
 
+class Certificate(Strict):
+    """What a front door shows to its clients: PEM files on the site's machine, relative to the fleet file.
+
+    They are read again when a file is moved into their place: the key first, then the certificate.
+    """
+
+    certificate: Path
+    """With what leads from it to an authority that clients trust."""
+    key: Path
+    """Its private key, without a passphrase."""
+
+
 class Site(Strict):
     """One place that serves."""
 
@@ -82,6 +94,8 @@ class Site(Strict):
     """`local`: processes on this machine."""
     front_door: HostPort
     """The one address that clients use: HTTP/1.1, HTTP/2 and gRPC on one port."""
+    tls: Certificate | None = None
+    """What the front door shows, so that it takes TLS alone; by default requests come in the clear."""
     peer: HostPort | None = None
     """Where other sites' front doors knock; by default the front door's port plus one."""
     models: list[Name] | None = None
@@ -103,6 +117,11 @@ class Site(Strict):
     """The site's way to the others, where it is thin or costs money; by default neither."""
 
     @property
+    def url(self) -> str:
+        """Of the front door, without a path."""
+        return f"{'https' if self.tls else 'http'}://{self.front_door}"
+
+    @property
     def peer_address(self) -> str:
         """`host:port` for other sites."""
         if self.peer:
@@ -115,6 +134,18 @@ class Site(Strict):
         if not self.peer and self.front_door.endswith(":65535"):
             raise ValueError("65535 leaves no next port for `peer`: give one")
         return self
+
+
+def _placed(site: Site, directory: Path) -> Site:
+    """With absolute paths."""
+    found: dict[str, object] = {}
+    if site.capacity:
+        found["capacity"] = (directory / site.capacity).absolute()
+    if site.tls:
+        files = {"certificate": site.tls.certificate, "key": site.tls.key}
+        placed = {name: (directory / file).absolute() for name, file in files.items()}
+        found["tls"] = site.tls.model_copy(update=placed)
+    return site.model_copy(update=found)
 
 
 class Fleet(Declaration):
@@ -148,12 +179,7 @@ class Fleet(Declaration):
             else app
             for name, app in fleet.apps.items()
         }
-        sites = {
-            name: site.model_copy(update={"capacity": (path.parent / site.capacity).absolute()})
-            if site.capacity
-            else site
-            for name, site in fleet.sites.items()
-        }
+        sites = {name: _placed(site, path.parent) for name, site in fleet.sites.items()}
         access = fleet.access.placed(path.parent) if isinstance(fleet.access, Access) else fleet.access
         fleet = fleet.model_copy(update={"apps": apps, "sites": sites, "access": access})
         for name in sites:

@@ -39,6 +39,7 @@ def listeners(
             "front-door",
             view.local.front_door,
             _manager(view, "front-door", rds("front-door"), [*guards, *filters], log, _anonymous()),
+            **tls.of_front_door(view, lambda name: source(f"secrets/{name}")),
         ),
         _listener(
             "peer",

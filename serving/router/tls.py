@@ -1,4 +1,5 @@
-"""Mutual TLS between sites, by the certificates of the fleet's authority (see `serving.identity`).
+"""Mutual TLS between sites, by the certificates of the fleet's authority (see `serving.identity`), and TLS of
+front doors to clients.
 
 Envoy reads the files itself and watches their directory: a renewed certificate or a new list of revoked ones
 counts for connections made from then on. So connections live for a minute at most; they end between requests.
@@ -24,7 +25,42 @@ _MATCH = "envoy.transport_socket_match"
 
 
 def secrets(view: FleetView) -> dict[str, list[Json]]:
-    """Envoy's `Secret`s by name: the site's own certificate, and whom it believes; none without identity."""
+    """Envoy's `Secret`s by name: what the front door shows to clients; the site's own certificate, and whom
+    it believes, where it has an identity.
+    """
+    return {**_door_secret(view), **_peer_secrets(view)}
+
+
+def of_front_door(view: FleetView, source: Secrets) -> Json:
+    """What the filter chain of the front door needs: TLS, with HTTP/1.1, HTTP/2 and gRPC on the one port."""
+    if view.certificate is None:
+        return {}
+    return {
+        "transport_socket": extension(
+            "envoy.transport_sockets.tls",
+            f"{_TLS}.DownstreamTlsContext",
+            common_tls_context={
+                "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
+                "alpn_protocols": ["h2", "http/1.1"],
+                "tls_certificate_sds_secret_configs": [{"name": "door", "sds_config": source("door")}],
+            },
+        )
+    }
+
+
+def _door_secret(view: FleetView) -> dict[str, list[Json]]:
+    if view.certificate is None:
+        return {}
+    shown = {
+        "certificate_chain": {"filename": str(view.certificate.certificate)},
+        "private_key": {"filename": str(view.certificate.key)},
+        "watched_directory": {"path": str(view.certificate.certificate.parent)},
+    }
+    kind = {"@type": f"type.googleapis.com/{_TLS}.Secret"}
+    return {"door": [{**kind, "name": "door", "tls_certificate": shown}]}
+
+
+def _peer_secrets(view: FleetView) -> dict[str, list[Json]]:
     if view.identity is None:
         return {}
     identity = SiteIdentity(Path(view.identity))

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Literal
 
 from models.errors import DeclarationError
-from serving.fleet import DEFAULT_CLASS, Access, Class, Fleet, Limits, Tracing, may_answer
+from serving.fleet import DEFAULT_CLASS, Access, Certificate, Class, Fleet, Limits, Tracing, may_answer
 from serving.identity import ApiKey
 from serving.router.transition import Transition
 
@@ -141,6 +141,8 @@ class FleetView:
     """Directory of the local site's certificates (`serving.identity.SiteIdentity`); None: sites speak in
     the clear."""
 
+    certificate: Certificate | None = None
+    """What the front door shows to clients; None: they speak in the clear."""
     access: Access | None = None
     """Who may call; None: everybody."""
     keys: tuple[ApiKey, ...] = ()
@@ -171,6 +173,7 @@ class FleetView:
             ports=ports,
             limits=fleet.limits,
             tracing=fleet.tracing,
+            certificate=fleet.sites[site].tls,
             access=fleet.access if isinstance(fleet.access, Access) else None,
             confined=_confined(fleet, site),
             rooms=rooms or {},

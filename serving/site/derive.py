@@ -17,7 +17,7 @@ from models.bundle import Bundle
 from models.files import canonical_json, digest
 from serving.fleet import Access, Fleet
 from serving.identity import Authority, SiteIdentity
-from serving.site import door, parts
+from serving.site import door, door_certificate, parts
 from serving.site.rollout import extra
 from serving.site.spec import SiteDirectory, SiteSpec
 
@@ -40,8 +40,8 @@ def ports_of(fleet: Fleet, site: str) -> list[str]:
     purposes = ["triton-http", "triton-grpc", "triton-metrics"] if fleet.models_at(site) else []
     apps = fleet.apps_at(site)
     purposes += ["serve-status", *(f"serve-{app}" for app in apps)] if apps else []
-    # Its apps show no key, so where callers need one they have a door of their own.
-    inside = ["envoy-inside"] if isinstance(fleet.access, Access) else []
+    # Its apps show no key and trust no certificate, so where callers must they have a door of their own.
+    inside = ["envoy-inside"] if isinstance(fleet.access, Access) or fleet.sites[site].tls else []
     return [*purposes, "envoy-admin", *inside, "agent-http"]
 
 
@@ -117,6 +117,8 @@ def derive(
     name = directory.site
     if Authority.exists(fleet.fleet):
         Authority(fleet.fleet).renew(name)
+    if site.tls:
+        door_certificate.check(name, site.tls)
     derived = digests(fleet, name, {model: bundle.digest for model, bundle in bundles.items()}, ports)
     found, changes = [], Changes()
     if REPOSITORY in derived:

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from models.bundle import Bundle
 from models.card import Card
 from models.files import canonical_json, digest
-from serving.fleet import PATIENCE, Fleet
+from serving.fleet import PATIENCE, Fleet, Site
 from serving.identity import KeyStore, SiteIdentity
 from serving.router import envoy, transition
 from serving.router.agent import kept
@@ -50,7 +50,7 @@ def write(view: FleetView, directory: SiteDirectory, *, in_use: bool = False) ->
 
 def part(fleet: Fleet, directory: SiteDirectory, view: FleetView) -> PartSpec:
     """The Envoy of a site whose files are written."""
-    door = f"http://{_reachable(fleet.sites[directory.site].front_door)}"
+    door = _url(fleet.sites[directory.site])
     ports = {
         "admin": view.ports.admin,
         **({"inside": view.ports.inside} if view.ports.inside else {}),
@@ -95,8 +95,12 @@ def rooms_of(fleet: Fleet, site: str, cards: Mapping[str, Card]) -> dict[str, Ro
 
 def probe(fleet: Fleet, site: str, *, closed: bool) -> str:
     """URL that says whether the front door is as it should be; one that is closed only has to live."""
-    door = f"http://{_reachable(fleet.sites[site].front_door)}"
+    door = _url(fleet.sites[site])
     return f"{door}/healthz" if closed else f"{door}/readyz"
+
+
+def _url(site: Site) -> str:
+    return f"{'https' if site.tls else 'http'}://{_reachable(site.front_door)}"
 
 
 def _reachable(address: str) -> str:

@@ -1,4 +1,4 @@
-"""A campaign against a fleet that asks who calls: every client shows the key, and nothing tells it."""
+"""Campaigns against fleets that ask who calls: every client shows the key, and nothing tells it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 import yaml
 from built import TEST_HOME
 from fleet_process import HEADEND, RunningFleet, headend
+from server_certificate import ServerAuthority
 from waiting import until
 
 from loadtests.results import Result, total
@@ -86,6 +87,32 @@ def test_every_client_shows_the_key_and_nothing_tells_it(
     assert result.sent == 30
     assert (out / "report.html").exists()
     assert not [each for each in [*seen, said, *texts(out)] if secret.split("_", 2)[2] in each]
+
+
+def test_a_front_door_with_tls_is_brought_up_and_its_keys_do_not_travel_in_the_clear(
+    small, campaign: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = ServerAuthority(tmp_path)
+    certificate, private = authority.issue("door", "127.0.0.1")
+    fleet = small(access={})
+    fleet.declaration["sites"]["one"]["tls"] = {"certificate": str(certificate), "key": str(private)}
+    fleet.up()
+    fleet.wait()
+    assert fleet.status()["ready"]
+    monkeypatch.setenv(credential.VARIABLE, key(fleet, "--class", "live"))
+    command = ("loadtest", "run", campaign, "-f", fleet.file, "--out", tmp_path / "run")
+    assert "CERTIFICATE_VERIFY_FAILED" in headend(*command, code=2).stderr
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.path))
+    headend(*command, code=None)
+    result = Result.load(tmp_path / "run")
+    assert (total(result.series, "ok"), result.errors) == (result.sent, [])
+    doctor = headend("doctor", "-f", fleet.file, code=None).stdout
+    assert "shows a certificate for" in doctor
+    private.unlink()
+    fleet.end()
+    fleet.process = None
+    refused = headend("up", "-f", fleet.file, "--detach", code=2).stderr
+    assert "`tls.key` of site `one`" in refused
 
 
 def test_a_key_that_is_missing_wrong_or_too_low_is_asked_for_before_anything_is_sent(

@@ -6,16 +6,15 @@ import asyncio
 import base64
 import json
 import logging
-import ssl
 import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import certifi
 import httpx
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
+from serving import trust
 from serving.fleet import Access, Jwt
 from serving.router import envoy
 
@@ -73,8 +72,9 @@ class IssuerKeys:
 async def _fetched(issuer: Jwt) -> bytes:
     """A JSON Web Key Set (RFC 7517). Raises `ValueError` for anything else."""
     data = bytearray()
+    context = trust.client_context(issuer.authorities)
     async with (
-        httpx.AsyncClient(trust_env=False, verify=_trust(issuer), timeout=_TIMEOUT_S) as client,
+        httpx.AsyncClient(trust_env=False, verify=context, timeout=_TIMEOUT_S) as client,
         asyncio.timeout(_TIMEOUT_S),
         client.stream("GET", issuer.jwks) as response,
     ):
@@ -119,9 +119,3 @@ def _number(text: str) -> int:
 
 def _bytes(text: str) -> bytes:
     return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-
-
-def _trust(issuer: Jwt) -> ssl.SSLContext:
-    """By default the machine's file of public authorities, else that of the package `certifi`."""
-    machines = ssl.get_default_verify_paths().cafile or certifi.where()
-    return ssl.create_default_context(cafile=issuer.authorities or machines)

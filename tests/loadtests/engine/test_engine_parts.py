@@ -105,7 +105,7 @@ def test_targets_are_a_fleet_or_one_door():
     assert Targets.of_url("http://127.0.0.1:8080").metrics_ports() == {}
 
 
-@pytest.mark.parametrize("url", ["https://127.0.0.1:1", "http://127.0.0.1:1/v1", "http://127.0.0.1:x", "//"])
+@pytest.mark.parametrize("url", ["ftp://127.0.0.1:1", "http://127.0.0.1:1/v1", "http://127.0.0.1:x", "//"])
 def test_a_target_is_a_front_doors_address(url):
     with pytest.raises(UsageError):
         Targets.of_url(url)
