@@ -102,6 +102,7 @@ def test_targets_are_a_fleet_or_one_door():
     for url in ("http://127.0.0.1:8080", "http://127.0.0.1:8080/", "127.0.0.1:8080"):
         assert dict(Targets.of_url(url).doors) == {"127.0.0.1:8080": "127.0.0.1:8080"}
     assert dict(Targets.of_url("http://[::1]:8080").doors) == {"[::1]:8080": "[::1]:8080"}
+    assert list(Targets.of_url("https://studio.example").doors.values()) == ["https://studio.example:443"]
     assert Targets.of_url("http://127.0.0.1:8080").metrics_ports() == {}
 
 
