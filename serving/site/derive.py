@@ -117,8 +117,8 @@ def derive(
     name = directory.site
     if Authority.exists(fleet.fleet):
         Authority(fleet.fleet).renew(name)
-    if site.tls:
-        door_certificate.check(name, site.tls)
+    if shown := fleet.sites[name].tls:
+        door_certificate.check(name, shown)
     derived = digests(fleet, name, {model: bundle.digest for model, bundle in bundles.items()}, ports)
     found, changes = [], Changes()
     if REPOSITORY in derived:
