@@ -10,6 +10,7 @@ import numpy as np
 
 from loadtests.sim.times import Service, stream
 from loadtests.sim.topology import SimulatedPool
+from serving.router.plan.thresholds import NEVER
 
 if TYPE_CHECKING:
     from loadtests.sim.request import Request
@@ -77,8 +78,8 @@ class Server:
         self._waking = False
         self._recent: dict[int, deque[float]] | None = None
         self.room = declared.room
-        self.guests_at = self.room
-        """Requests here from which on others' first attempts are turned back, where a plan says so."""
+        self.guests_at = NEVER
+        """Requests here from which on others' first attempts are turned back; a plan says it."""
         self.up = True
         self.queue: deque[Request] = deque()
         self.rows = 0
