@@ -129,6 +129,7 @@ class Heard:
     """What one class's clients were told."""
 
     statuses: Counter[int] = field(default_factory=Counter)
+    seconds: list[float] = field(default_factory=list)
     attempts: list[int] = field(default_factory=list)
 
 
@@ -149,6 +150,8 @@ async def test_under_twice_the_load_live_holds_and_nothing_collapses(two: Any) -
             found = heard[class_]
             found.statuses[answer.status_code] += 1
             found.attempts.append(int(answer.headers["x-envoy-attempt-count"]))
+            if answer.status_code == 200:
+                found.seconds.append(time.monotonic() - at)
 
         begin = time.monotonic() + 0.2
         starts = [
@@ -164,6 +167,7 @@ async def test_under_twice_the_load_live_holds_and_nothing_collapses(two: Any) -
     assert answered["live"] == 1, told
     assert answered["interactive"] > 0.95, told
     assert answered["batch"] < 0.5, told
+    assert float(np.quantile(heard["live"].seconds, 0.99)) < 0.6
     # 50 a second fit; what is left over by the urgent classes goes to batch.
     assert sum(found.statuses[200] for found in heard.values()) > 0.9 * 50 * lasts, told
     for class_, found in heard.items():
