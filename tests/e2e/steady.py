@@ -1,4 +1,7 @@
-"""Clients that ask without a pause, by every protocol at every front door; every answer is kept."""
+"""Clients that ask all the time, by every protocol at every front door; every answer is kept.
+
+They pause between requests: what they prove is that none fails, and other tests run beside them.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,7 @@ from waiting import until
 
 PICTURE = np.zeros((1, 224, 224, 3), np.float32)
 ADVERT = "老地方百家乐，加微信"
+_PAUSE_S = 0.4
 _READ_S = 0.3
 """How often a client looks whether its front door still takes clients, as a load balancer would."""
 
@@ -60,7 +64,7 @@ class Clients:
             except Exception as error:  # whatever it is, the client saw it
                 what = f"{type(error).__name__}: {error}"
                 self.failures.append(f"{time.strftime('%H:%M:%S')} {kind} at {site}: {what}")
-            time.sleep(0.03)
+            time.sleep(_PAUSE_S)
 
     def _open(self, home: str) -> str:
         """The first front door that takes clients, from one's own on."""
