@@ -61,6 +61,8 @@ class Answer:
     """No split costs less than this one by more (the duality gap): 0 for the best."""
     away: Floats
     """Requests a second that leave their door's site, by door."""
+    guests: Floats
+    """Requests a second from other doors, by member."""
     is_exact: bool
     """Whether prices were found that balance."""
 
@@ -75,6 +77,7 @@ class Answer:
         cls, ways: Ways, supply: Supply, known: Known, done: Split, price: Floats, is_exact: bool
     ) -> Answer:
         load = ways.asked(done.sent, len(price))
+        away = np.where(ways.is_home, 0.0, done.sent)
         at_sites, dual = supply.cost(load), float(supply.at(price)[2].sum())
         return cls(
             known=known,
@@ -83,7 +86,8 @@ class Answer:
             load=load,
             cost=float(done.sent @ ways.seconds) + at_sites,
             excess=at_sites + dual - float(load @ price),
-            away=ways.each(np.where(ways.is_home, 0.0, done.sent)),
+            away=ways.each(away),
+            guests=ways.asked(away, len(price)),
             is_exact=is_exact,
         )
 

@@ -155,6 +155,8 @@ def _why(planned: PoolPlan, place: int, share: float, busy: float, way: float, i
         words.append("overloaded")
     elif busy >= FULL * bound:
         words.append("full: its headroom binds")
+    if not planned.carries_more[place]:
+        words.append("its line carries no more from other sites")
     if member.stale:
         words.append("stale: not heard of lately, so it gets no more than it had")
     if 0 < share <= 2 * PROBED and not is_home:

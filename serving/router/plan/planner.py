@@ -15,7 +15,8 @@ import numpy as np
 
 from serving.fleet import CLASSES, Class
 from serving.router.plan.answer import Answer, Demand
-from serving.router.plan.problem import Floats, PoolProblem, Problem
+from serving.router.plan.lines import Guests, Lines
+from serving.router.plan.problem import Flags, Floats, PoolProblem, Problem
 from serving.router.plan.supply import Supply
 from serving.router.plan.wait import GRID, marginal_s, response_s
 from serving.router.plan.ways import NEAREST, Distances, Known
@@ -26,8 +27,6 @@ SMOOTHNESS = 0.01
 NEAR = 0.1
 """… and at most this share of the way to the nearest other site: else requests leave home for nothing."""
 LEAST_TAU_S = 1e-5
-UPLINK_SHARE = 0.7
-"""Most of a site's line that the plan fills: a full line queues."""
 MORE = 4
 """Where no prices are found, doors consider so many times as many members."""
 SPREAD = 1.02
@@ -36,6 +35,10 @@ WORTH_MOVING = 0.01
 """Prices, and so shares, stay as they were unless others make all requests cost less by this share."""
 MOST_KNOWN = 0.99
 """Share of capacity beyond which nobody can say how long a request takes: it depends on how long it lasts."""
+TOO_FAR = 2.0
+"""A member whose line carries no more guests seems so many times as far as anything that may be avoided."""
+ROUNDS = 4
+"""So often lines are looked for that guests overfill; what comes to any thin one is settled then."""
 _ALMOST_NOTHING = 1e-6
 """Requests a second, below which a door has none."""
 
@@ -49,9 +52,15 @@ class Solved:
     load: Floats
     """By member: requests a second of this class."""
     most_away: Floats
-    """By door: requests a second of this pool that its line carried when this class came."""
+    """By door: requests a second of this pool that its line carried when this class came, beside guests."""
     known: Known
     """The members that each door considers."""
+    distances: Distances
+    """Members whose lines carry no more guests are far from all others."""
+    guests: Guests
+    """What comes to these."""
+    earlier: tuple[Floats, ...] = ()
+    """Prices before more of these were found, round by round."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +81,14 @@ class PoolPlan:
         return total
 
     @property
+    def carries_more(self) -> Flags:
+        """By member, whether its line carries more guests of any class."""
+        more = np.ones(len(self.problem.members), bool)
+        for solved in self.classes.values():
+            more[solved.guests.member] = False
+        return more
+
+    @property
     def response_s(self) -> Floats:
         """By member, mean seconds from a request's arrival there to its answer, at these loads."""
         capacity = np.array([member.capacity for member in self.problem.members])
@@ -89,7 +106,7 @@ def solve_all(problem: Problem, previous: Mapping[Pool, PoolPlan]) -> dict[Pool,
     plans = {
         pool: _begin(problem, one, per_byte, queues[pool], before[pool]) for pool, one in serving.items()
     }
-    lines = _Lines(problem)
+    lines = Lines(problem)
     for class_ in CLASSES:
         for pool in sorted(plans, key=lambda pool: (_bytes(plans[pool].problem), pool)):
             plans[pool] = _solve(problem, plans[pool], queues[pool], class_, lines, before[pool])
@@ -147,68 +164,119 @@ def _even(queues: _Queues, offered: float) -> Floats:
     return queues.marginal[:, np.searchsorted(GRID[:-1], share)]
 
 
-class _Lines:
-    """What sites' own ways to the others still carry."""
-
-    def __init__(self, problem: Problem) -> None:
-        limit = problem.uplink_bytes_per_s
-        self._left = np.full(len(problem.sites), np.inf) if limit is None else UPLINK_SHARE * limit
-
-    def most(self, pool: PoolProblem) -> Floats:
-        """Requests a second of `pool` that may leave each door."""
-        per_request = max(pool.request_bytes, pool.response_bytes)
-        return self._left / per_request if per_request else np.full(len(self._left), np.inf)
-
-    def take(self, pool: PoolProblem, away: Floats) -> None:
-        """So many requests a second leave each door."""
-        self._left = np.maximum(0.0, self._left - away * max(pool.request_bytes, pool.response_bytes))
-
-
 def _solve(
     problem: Problem,
     plan: PoolPlan,
     queues: _Queues,
     class_: Class,
-    lines: _Lines,
+    lines: Lines,
     before: PoolPlan | None,
 ) -> PoolPlan:
     """`plan` with one more class."""
-    pool = plan.problem
+    pool, sites = plan.problem, len(problem.sites)
     placed = plan.load if plan.classes else np.zeros(len(pool.members))
-    most_away = lines.most(pool)
-    offered = pool.offered.get(class_, np.zeros(len(most_away)))
-    wall = 100 * (queues.most_s + plan.distances.longest_s)
-    overload = SPREAD * float(placed.sum() + offered.sum()) / float(queues.capacity.sum())
-    bound = pool.balancing.bound(class_)
-    supply = Supply.of(queues.capacity, queues.marginal, placed, bound, overload, wall)
+    offered = pool.offered.get(class_, np.zeros(sites))
     brings = (offered > _ALMOST_NOTHING) & plan.distances.leads_somewhere()
     brings[[problem.number[site] for site in pool.unmeasured]] = False
-    price = before.classes[class_].price if before else None
     doors = np.flatnonzero(brings)
+    old = before.classes[class_] if before else None
+    guests, distances, known = Guests.none(sites), plan.distances, plan.known
+    supply = _supply(plan, queues, class_, placed, offered, guests)
     if not len(doors):
-        price = _unless_alike(supply.prices[:, 0], price)
-        solved = Solved(price, np.zeros(len(placed)), most_away, plan.known)
+        price = _unless_alike(supply.prices[:, 0], old.price if old else None)
+        solved = Solved(price, np.zeros(len(placed)), lines.most_away(pool), known, distances, guests)
         return replace(plan, classes={**plan.classes, class_: solved})
-    demand = Demand(plan.distances, doors, offered[doors], most_away[doors], plan.tau)
-    best, known = None, plan.known
-    if before is not None and price is not None:
-        if not plan.distances.alike(before.distances):
-            known, _ = demand.with_cheaper(known, demand.ways(known), price)
-        best = Answer.of(demand, supply, known, price)
-    if best is None or best.excess > WORTH_MOVING * best.cost:
-        guess = _even(queues, float(placed.sum() + offered.sum()))
-        best = Answer.best(demand, supply, known, guess if price is None else price, price is None)
-        count = NEAREST
-        while not best.is_exact and count < len(pool.members):
-            # Among those that they know, doors find too little room.
-            count *= MORE
-            known = plan.distances.nearest(offered, queues.capacity, count)
-            best = Answer.best(demand, supply, known, guess, is_rough=True)
-    away = np.zeros(len(most_away))
-    away[doors] = best.away
-    lines.take(pool, away)
-    solved = Solved(best.price, best.load, most_away, best.known)
-    return replace(plan, known=best.known, classes={**plan.classes, class_: solved})
+    starts, prices = [*old.earlier, old.price] if old else [], list[Floats]()
+    guess = _even(queues, float(placed.sum() + offered.sum()))
+    while True:
+        settled, coming = guests.by_door(), guests.by_member(len(placed))
+        most_away = lines.most_away(pool, distances.by_site(coming))
+        rest = np.maximum(offered - settled, _ALMOST_NOTHING)
+        demand = Demand(distances, doors, rest[doors], np.maximum(0.0, most_away - settled)[doors], plan.tau)
+        start = starts[len(prices)] if len(prices) < len(starts) else None
+        if start is None and prices:
+            start = prices[-1]
+        if start is not None and (prices or before is None or not distances.alike(before.distances)):
+            known, _ = demand.with_cheaper(known, demand.ways(known), start)
+        best = _answer(demand, supply, known, start, guess, offered)
+        known, prices = best.known, [*prices, best.price]
+        settled[doors] += best.away
+        more = _overfull(lines, pool, demand, best, guests, settled, len(prices) >= ROUNDS)
+        if more is None:
+            break
+        guests, distances = more, distances.without(more.member, TOO_FAR * _wall_s(plan, queues))
+        supply = _supply(plan, queues, class_, placed, offered, guests)
+    lines.take(pool, settled, distances.by_site(best.guests + coming))
+    earlier = tuple(prices[:-1])
+    solved = Solved(best.price, best.load + coming, most_away, known, distances, guests, earlier)
+    return replace(plan, known=known, classes={**plan.classes, class_: solved})
+
+
+def _wall_s(plan: PoolPlan, queues: _Queues) -> float:
+    """More than any difference in price that a request would avoid."""
+    return 100 * (queues.most_s + plan.distances.longest_s)
+
+
+def _supply(
+    plan: PoolPlan, queues: _Queues, class_: Class, placed: Floats, offered: Floats, guests: Guests
+) -> Supply:
+    """What members take beside those of urgent classes and `guests`."""
+    total, capacity = float(placed.sum() + offered.sum()), queues.capacity
+    if len(guests.member):
+        placed = placed + guests.by_member(len(placed))
+        # What their lines keep from those that are full, the others have to bear.
+        most = placed + offered[plan.distances.columns]
+        capacity = capacity.copy()
+        capacity[guests.member] = np.minimum(capacity, most)[guests.member]
+    overload = SPREAD * total / float(capacity.sum())
+    bound = plan.problem.balancing.bound(class_)
+    return Supply.of(queues.capacity, queues.marginal, placed, bound, overload, _wall_s(plan, queues))
+
+
+def _answer(
+    demand: Demand, supply: Supply, known: Known, start: Floats | None, guess: Floats, offered: Floats
+) -> Answer:
+    """The best split, from prices that may do or from a guess."""
+    if start is not None:
+        best = Answer.of(demand, supply, known, start)
+        if best.excess <= WORTH_MOVING * best.cost:
+            return best
+    best = Answer.best(demand, supply, known, guess if start is None else start, start is None)
+    count = NEAREST
+    while not best.is_exact and count < len(guess):
+        # Among those that they know, doors find too little room.
+        count *= MORE
+        known = demand.distances.nearest(offered, supply.capacity, count)
+        best = Answer.best(demand, supply, known, guess, is_rough=True)
+    return best
+
+
+def _overfull(
+    lines: Lines,
+    pool: PoolProblem,
+    demand: Demand,
+    best: Answer,
+    guests: Guests,
+    away: Floats,
+    is_last: bool,
+) -> Guests | None:
+    """`guests` with those of members whose lines more would overfill, brought down to what these carry;
+    None: there are none. `away`: what leaves each site. `is_last`: other thin lines may not wait for it."""
+    columns = demand.distances.columns
+    thin = lines.thin[columns]
+    thin[guests.member] = False
+    if not thin.any():
+        return None
+    most = lines.most_guests(pool, away)[columns]
+    over = thin & (best.guests > most)
+    if not over.any():
+        return None
+    member = np.flatnonzero(thin if is_last else over)
+    ways = demand.ways(best.known)
+    sent = np.zeros((len(away), len(columns)))
+    sent[demand.doors[ways.door], ways.site] = np.where(ways.is_home, 0.0, best.split.sent)
+    share = np.minimum(1.0, most[member] / np.maximum(best.guests[member], _ALMOST_NOTHING))
+    return guests.joined(member, sent[:, member] * share)
 
 
 def _unless_alike(price: Floats, known: Floats | None) -> Floats:

@@ -119,9 +119,16 @@ def _target(problem: Problem, planned: PoolPlan | None, pool: PoolProblem, door:
     rate = max(float(offered[number]), LEAST_RATE) if offered is not None else LEAST_RATE
     # A door that brings something is planned with those that it knows; any other may look around.
     known = solved.known.of(number) if rate > LEAST_RATE else Known.all(len(pool.members), number)
-    ways = planned.distances.ways(known, np.array([number]), np.array([rate]), solved.most_away[[number]])
-    share = split(ways, solved.price, planned.tau).sent / rate
-    row = _named(pool, ways.site, share, LEAST_SHARE)
+    settled = solved.guests.sent[[number]]
+    rest = np.maximum(rate - settled.sum(axis=1), LEAST_RATE)
+    most_away = np.maximum(0.0, solved.most_away[[number]] - settled.sum(axis=1))
+    ways = solved.distances.ways(known, np.array([number]), rest, most_away)
+    site, share = ways.site, split(ways, solved.price, planned.tau).sent / rate
+    if settled.any():
+        share = ways.asked(share, len(pool.members))
+        share[solved.guests.member] += settled[0] / rate
+        site = np.arange(len(share))
+    row = _named(pool, site, share, LEAST_SHARE)
     elsewhere = ways.away()
     if elsewhere is None:
         return row

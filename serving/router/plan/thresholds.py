@@ -23,17 +23,18 @@ leave: its way here and home again is lost, and what waits at home is not known 
 
 def threshold(planned: PoolPlan, door: int) -> Threshold | None:
     """The thresholds of one front door (by its place among the sites); None where its site is no member, or
-    no other may answer."""
+    no other may answer. Nothing leaves for want of servers where only full lines would take it."""
     home, seconds = planned.distances.home[door], planned.distances.row(door)
     others = np.arange(len(seconds)) != home
     if home < 0 or not np.isfinite(seconds[others]).any():
         return None
     member = planned.problem.members[home]
+    others &= planned.carries_more
+    if member.stale or not others.any():
+        return Threshold(member.instances, NEVER, NEVER)
     elsewhere = float((seconds + planned.response_s)[others].min())
     # With `n` in flight here, one more waits until all but the servers' share of them are through.
     waiting = max(0, math.ceil((elsewhere - member.single_s) * member.capacity))
-    if member.stale:
-        return Threshold(member.instances, NEVER, NEVER)
     return Threshold(
         stay_below=member.instances,
         leave_at=min(NEVER, member.instances + waiting),

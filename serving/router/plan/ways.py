@@ -102,6 +102,10 @@ class Distances:
     """The shortest to another site; infinite where there is none."""
     added_s: float = 0.0
     """To every way to another site, by placement; infinite where none may be taken."""
+    full: Flags | None = None
+    """Members to which no other door should send more; None: there are none."""
+    shut_s: float = 0.0
+    """To every way there, from doors that have another."""
 
     @classmethod
     def of(
@@ -145,8 +149,27 @@ class Distances:
         if self.size:
             seconds += self.size * self.s_per_byte[at]
         own = self.home[doors]
+        if self.full is not None:
+            seconds += self._shut(doors)[:, None] * self.full
         seconds[own >= 0, own[own >= 0]] = 0.0
         return np.asarray(seconds, np.float64)
+
+    def without(self, members: Ints, shut_s: float) -> Distances:
+        """The ways where other doors had better send these no more."""
+        full = np.zeros(len(self.columns), bool)
+        full[members] = True
+        return replace(self, full=full, shut_s=shut_s)
+
+    def _shut(self, doors: Ints) -> Floats:
+        """By door, what is added to ways to members that are full: it must have another."""
+        every = self.full is not None and bool(self.full.all())
+        return np.where((self.home[doors] >= 0) | (not every), self.shut_s, 0.0)
+
+    def by_site(self, values: Floats) -> Floats:
+        """Of what each member has, what each site has."""
+        found = np.zeros(len(self.home))
+        found[self.columns] = values
+        return found
 
     def row(self, door: int) -> Floats:
         """From one door to every member, in seconds."""
@@ -169,11 +192,12 @@ class Distances:
         seconds = self.rtt_s[door, column]
         if self.size:
             seconds = seconds + self.size * self.s_per_byte[door, column]
+        seconds = seconds + self.added_s
+        if self.full is not None:
+            seconds = seconds + self._shut(door) * self.full[site]
         place = np.searchsorted(doors, door)
         first = np.searchsorted(place, np.arange(len(doors)))
-        return Ways(
-            offered, most_away, place, first, site, np.where(is_home, 0.0, seconds + self.added_s), is_home
-        )
+        return Ways(offered, most_away, place, first, site, np.where(is_home, 0.0, seconds), is_home)
 
     def nearest(self, offered: Floats, capacity: Floats, count: int = NEAREST) -> Known:
         """What doors know at first: the nearest `count` members, the own one among them, and as many as can
