@@ -35,8 +35,9 @@ WORTH_MOVING = 0.01
 """Prices, and so shares, stay as they were unless others make all requests cost less by this share."""
 MOST_KNOWN = 0.99
 """Share of capacity beyond which nobody can say how long a request takes: it depends on how long it lasts."""
-TOO_FAR = 2.0
-"""A member whose line carries no more guests seems so many times as far as anything that may be avoided."""
+TOO_FAR = 30.0
+"""A member whose line carries no more guests seems so many times as far as anything that may be avoided: as
+dear as one that is offered so many times its capacity."""
 ROUNDS = 4
 """So often lines are looked for that guests overfill; what comes to any thin one is settled then."""
 _ALMOST_NOTHING = 1e-6

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from made_problems import CLS, problem
 
@@ -102,8 +102,22 @@ def assert_lines_have_room(of: Problem, made: Plan) -> None:
     assert (np.maximum(out, into) <= (UPLINK_SHARE + 4 * LEAST_GUESTS) * limit + probes).all()
 
 
+def _one_site_is_far_too_small() -> Problem:
+    """The others have room, but their lines have not."""
+    return problem(
+        [Member("a", 4, 0.125, cv2=0.0), Member("b", 1, 0.125, cv2=0.0), Member("c", 1, 0.1875, cv2=0.0)],
+        {"interactive": {"a": 10.46, "b": 2.615, "c": 20.92}},
+        rtt_ms=1.0,
+        request_bytes=2e5,
+        response_bytes=1e3,
+        s_per_byte=np.full((3, 3), 1e-8) * (1 - np.eye(3)),
+        uplink_bytes_per_s=np.array([1.6e6, 8e5, np.inf]),
+    )
+
+
 @few
 @given(thin_fleets(), st.floats(0.8, 1.2))
+@example(_one_site_is_far_too_small(), 1.0)
 def test_no_line_carries_more_than_its_share(of: Problem, more: float) -> None:
     """Each site has servers of its own, so there is room beside lines; also in the next second."""
     made = plan(of)
