@@ -1,5 +1,6 @@
 # make demo   watch the main job run       make test   run every check and test
 # make setup  install into .venv           make check  lint, types and import contracts
+# make test-long  the tests that take minutes each, one after the other
 # make bench  the benchmarks (minutes)     make clean  remove .venv and caches
 # make golden write the snapshots of Envoy's resources anew: `git diff` shows what a change does to routing
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -7,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 
-.PHONY: demo test setup check bench golden clean
+.PHONY: demo test test-long setup check bench golden clean
 .DEFAULT_GOAL := demo
 
 setup: $(READY)
@@ -29,7 +30,10 @@ check: setup
 	$(BIN)/lint-imports
 
 test: check
-	$(BIN)/python -m pytest -n 3 --durations=30
+	$(BIN)/python -m pytest -n 3 --durations=30 -m "not long"
+
+test-long: setup
+	$(BIN)/python -m pytest -m long
 
 golden: setup
 	HEADEND_UPDATE_GOLDEN=1 $(BIN)/python -m pytest -q tests/serving/router/test_golden_fleets.py

@@ -151,6 +151,7 @@ def test_routes_change_and_change_back(changing: Changing) -> None:
     assert changing.pids("triton", "serve", "envoy") == before
 
 
+@pytest.mark.long
 def test_a_site_comes_and_goes(changing: Changing) -> None:
     fleet, ports = changing.fleet, free_ports(2)
     three = {"front_door": f"127.0.0.1:{ports[0]}", "peer": f"127.0.0.1:{ports[1]}", "apps": []}
@@ -176,6 +177,7 @@ def test_a_site_comes_and_goes(changing: Changing) -> None:
     assert asking.said("http") | asking.said("grpc") == theirs.said("http")
 
 
+@pytest.mark.long
 def test_an_app_changes_and_changes_back(changing: Changing) -> None:
     """Its replicas, its concurrency and its policy: Ray Serve starts anew, at one site after the other."""
     fleet = changing.fleet
