@@ -112,10 +112,10 @@ class Agent:
                 (self._plan, PLAN_EVERY_S),
                 (self._identity.renew, RENEW_EVERY_S),
                 (self._identity.issue, ISSUE_EVERY_S),
-                (self._renewal.ask, ISSUE_EVERY_S),
             ):
                 tasks.create_task(_every(period_s, work))
             tasks.create_task(self.exchange.run())
+            tasks.create_task(self._renewal.run())
             tasks.create_task(self.issuers.run())
 
     async def _read_door(self) -> None:

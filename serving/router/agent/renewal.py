@@ -24,6 +24,9 @@ PATH = "/-/agent/certificate"
 MOST_BYTES = 16 << 10
 """Of a request, or its answer."""
 _TIMEOUT_S = 10.0
+_LOOK_EVERY_S = 3600.0
+_RETRY_S = 5.0
+"""After a first failure, as when others start at the same time; doubled with each further one."""
 
 _log = logging.getLogger("headend.agent")
 
@@ -42,21 +45,33 @@ class Renewal:
         self._fleet, self._site, self._identity = fleet, site, identity
         self._peers, self._client = peers, client
 
-    async def ask(self) -> None:
-        """If the certificate is due and the authority elsewhere, get the next one."""
+    async def run(self) -> None:
+        """Until cancelled."""
+        pause = _RETRY_S
+        while True:
+            if await self._is_settled():
+                pause = _RETRY_S
+                await asyncio.sleep(_LOOK_EVERY_S)
+            else:
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _LOOK_EVERY_S)
+
+    async def _is_settled(self) -> bool:
+        """Whether the site has a certificate that lasts; if it is due and the authority elsewhere, ask."""
         identity = self._identity
         if identity is None or Authority.exists(self._fleet):
-            return
+            return True
         try:
             if not is_due(identity.read_certificate()):
-                return
+                return True
             request = await asyncio.to_thread(requests.make, self._fleet, self._site, identity)
             answer = await self._answer(request)
             await asyncio.to_thread(requests.renew, self._fleet, self._site, identity, answer)
         except (HeadendError, OSError, ValueError) as error:
             _log.error("the site's certificate is not renewed: %s", error)
-        else:
-            _log.info("the site's certificate is renewed")
+            return False
+        _log.info("the site's certificate is renewed")
+        return True
 
     async def _answer(self, request: bytes) -> bytes:
         """Raises `HeadendError` when nobody gives one."""
