@@ -200,7 +200,7 @@ def _forward(view: FleetView, call: Call, pool: Pool, scope: Scope, class_: Clas
                 "headend": {"pool": pool.name, "class": class_, "retry_after_s": RETRY_AFTER_S[class_]}
             }
         },
-        "stat_prefix": away_cluster(pool, class_),
+        "stat_prefix": f"{pool.key}.questions" if call.is_question else away_cluster(pool, class_),
         "route": action,
         # The first message must be whole before the name in it can be read.
         "request_body_buffer_limit": body_limit(view) + (1 << 20) if call.is_unnamed else REPLAY_BYTES,

@@ -27,6 +27,7 @@ _WANTED = "|".join(
     (
         r"^vhost\.front-door\.route\..*\.upstream_rq_completed$",
         r"^cluster\.(model|app)\..*\.(upstream_rq_total|upstream_cx_[rt]x_bytes_total)$",
+        r"^vhost\.peer\.route\.app\..*\.questions\.upstream_rq_(total|5xx)$",
         r"^cluster\.app\..*\.(rq_total|rq_error|rq_active|healthy|upstream_rq_5xx|upstream_rq_active)$",
         r"\.update_(success|failure|rejected)$",
     )
@@ -108,11 +109,16 @@ class _App:
     def __init__(self, found: Mapping[str, float], name: str, port: int) -> None:
         cluster = f"cluster.app.{name}.http"
         here, hops = f"{cluster}.endpoint.{LOOPBACK}_{port}", f"{cluster}.local.upstream"
+        # Other sites' probes come the way of their requests.
+        probes = f"vhost.peer.route.app.{name}.questions.upstream"
 
         def both(stat: str, of_hops: str) -> float:
             return found.get(f"{here}.{stat}", 0.0) + found.get(f"{hops}_{of_hops}", 0.0)
 
-        self.asked = both("rq_total", "rq_total")
-        self.errors = both("rq_error", "rq_5xx")
+        def worked_on(stat: str, of_hops: str) -> float:
+            return max(0.0, both(stat, of_hops) - found.get(f"{probes}_{of_hops}", 0.0))
+
+        self.asked = worked_on("rq_total", "rq_total")
+        self.errors = worked_on("rq_error", "rq_5xx")
         self.in_flight = both("rq_active", "rq_active")
         self.is_ready = found.get(f"{here}.healthy", 0.0) > 0

@@ -171,8 +171,12 @@ def test_an_apps_queue_is_what_its_replicas_have_beyond_their_places(view):
                     f"{own}.rq_active": 4,
                     f"{own}.healthy": 1,
                     "cluster.app.review.http.endpoint.127.0.0.1_1999.rq_active": 99,
-                    "cluster.app.review.http.local.upstream_rq_total": half,
+                    "cluster.app.review.http.local.upstream_rq_total": 5 * half,
+                    "cluster.app.review.http.local.upstream_rq_5xx": 2 * half,
                     "cluster.app.review.http.local.upstream_rq_active": 1,
+                    # Other sites' probes, some of them while the app is not ready.
+                    "vhost.peer.route.app.review.questions.upstream_rq_total": 4 * half,
+                    "vhost.peer.route.app.review.questions.upstream_rq_5xx": 2 * half,
                 },
             ),
         )
