@@ -42,9 +42,6 @@ class Plan:
     """Of the doors that were asked for: each site's share, by name; they sum to 1, and sites that may not
     answer are not there. A door without a site that may answer has no row."""
 
-    targets: Mapping[Key, Row] = field(default_factory=dict, repr=False)
-    """Where the shares are going."""
-
     def thresholds(self, door: str) -> dict[str, Threshold]:
         """Of one front door, by pool (`<kind>.<name>`): `FleetView.thresholds`."""
         number = self.problem.number[door]
@@ -70,42 +67,19 @@ def plan(problem: Problem, previous: Plan | None = None, doors: Iterable[str] | 
     pools = solve_all(problem, previous.pools if previous else {})
     before: Mapping[Key, Row] = previous.shares if previous else {}
     shares: dict[Key, Row] = {}
-    targets: dict[Key, Row] = {}
     for door in problem.sites if doors is None else doors:
         for pool in problem.pools:
             stale = {member.site for member in pool.members if member.stale}
             for class_ in CLASSES:
                 key = (door, pool.pool, class_)
-                target = _known_target(problem, pools.get(pool.pool), previous, key)
-                if target is None:
-                    target = _target(problem, pools.get(pool.pool), pool, door, class_)
-                if target:
-                    targets[key] = target
+                if target := _target(problem, pools.get(pool.pool), pool, door, class_):
                     shares[key] = settle(target, before.get(key), stale)
-    return Plan(problem, pools, shares, targets)
+    return Plan(problem, pools, shares)
 
 
 def resumed(problem: Problem, door: str, rows: Mapping[tuple[Pool, Class], Row]) -> Plan:
     """What a front door that starts again knows of the plan before: its own rows."""
     return Plan(problem, {}, {(door, pool, class_): row for (pool, class_), row in rows.items()})
-
-
-def _known_target(problem: Problem, planned: PoolPlan | None, previous: Plan | None, key: Key) -> Row | None:
-    """Where prices, ways and sites are as they were, so is what they say; None: something has changed."""
-    door, pool, class_ = key
-    before = previous.pools.get(pool) if previous else None
-    if previous is None or before is None or planned is None or problem.uplink_bytes_per_s is not None:
-        return None
-    number = problem.number[door]
-    same = (
-        before.classes[class_].price is planned.classes[class_].price
-        and before.tau == planned.tau
-        and previous.problem.sites == problem.sites
-        and [one.site for one in before.problem.members] == [one.site for one in planned.problem.members]
-        and np.array_equal(before.distances.row(number), planned.distances.row(number))
-        and before.problem.unmeasured == planned.problem.unmeasured
-    )
-    return previous.targets.get(key) if same else None
 
 
 def _target(problem: Problem, planned: PoolPlan | None, pool: PoolProblem, door: str, class_: Class) -> Row:
