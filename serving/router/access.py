@@ -12,7 +12,6 @@ import base64
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,7 +23,7 @@ from serving.fleet import (
     Tenant,
 )
 from serving.identity import ApiKey
-from serving.router import protocol, tokens
+from serving.router import protocol, scripts, tokens
 from serving.router.view import FleetView
 from serving.router.xds import Json, extension, per_route
 
@@ -126,23 +125,9 @@ def _resource(name: str, config: Json) -> Json:
     return {"@type": "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig", **config, "name": name}
 
 
-def _lua(name: str, *scripts: str, **constants: str) -> Json:
-    folder = resources.files("serving.router").joinpath("lua")
-    head = "".join(f"local {name} = {value}\n" for name, value in constants.items())
-    text = head + "".join(folder.joinpath(f"{script}.lua").read_text("utf-8") for script in scripts)
-    return extension(
-        name,
-        f"{_HTTP}.lua.v3.Lua",
-        default_source_code={"inline_string": text},
-        # The scripts say themselves when a header that they set leads elsewhere: looking for the route again
-        # costs as much as the script.
-        clear_route_cache=False,
-    )
-
-
 def _script(access: Access, keys: Sequence[ApiKey]) -> Json:
     or_token = " or a token of your issuer as `Authorization: Bearer …`" if access.jwt else ""
-    return _lua(
+    return scripts.http_filter(
         "headend.api_key",
         "roles",
         "api_key",
@@ -203,7 +188,8 @@ def _header_input(name: str) -> Json:
 
 def _token_script() -> Json:
     """What looks at what a token allows."""
-    script = _lua("envoy.filters.http.lua", "roles", "token", nameless=json.dumps(_NAMELESS), **_ROLES)
+    name, nameless = "envoy.filters.http.lua", json.dumps(_NAMELESS)
+    script = scripts.http_filter(name, "roles", "token", nameless=nameless, **_ROLES)
     return _skip_if("headend.token", KEY_HEADER, True, script)
 
 

@@ -17,10 +17,10 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
-from importlib import resources
 from pathlib import Path
 
 from serving.fleet import CLASSES, QUEUE_SHARE, Class
+from serving.router import scripts
 from serving.router.clusters import away_cluster, home_cluster, local_cluster, protocols
 from serving.router.shares import kept
 from serving.router.view import FleetView, Pool
@@ -105,14 +105,12 @@ def _specifier(view: FleetView, out: Path, pool: Pool, here: str, *, away: bool)
         "file": _text(str(out / _file(pool))),
         "default": _text(default),
     }
-    script = resources.files("serving.router").joinpath("lua/admission.lua").read_text("utf-8")
-    head = "".join(f"local {name} = {value}\n" for name, value in constants.items())
     return {
         "extension": {
             **extension(
                 "envoy.router.cluster_specifier_plugin.lua",
                 "envoy.extensions.router.cluster_specifiers.lua.v3.LuaConfig",
-                source_code={"inline_string": head + script},
+                source_code=scripts.source("admission", **constants),
                 default_cluster=here,
             ),
             "name": here,

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib import resources
 
 from serving.fleet import DEADLINE_HEADER, IDENTITY_HEADERS, PEER_HEADER, PEER_SERIAL_HEADER
-from serving.router import access, canary, protocol, routes, tls, tracing
+from serving.router import access, canary, protocol, routes, scripts, tls, tracing
 from serving.router.clusters import ready_clusters
 from serving.router.replies import local_replies
 from serving.router.view import LOOPBACK, Address, FleetView
@@ -186,21 +185,11 @@ def _names(descriptors: str) -> list[Json]:
             }
         },
     )
-    scripts = [
-        _script(routes.NAME_OF_STREAM[1], "stream_name"),
-        _script(routes.NAME_OF_CALL[0], "model_name"),
+    readers = [
+        scripts.http_filter(routes.NAME_OF_STREAM[1], "to_model", "stream_name"),
+        scripts.http_filter(routes.NAME_OF_CALL[0], "to_model", "model_name"),
     ]
-    return [{**each, "disabled": True} for each in (extraction, *scripts)]
-
-
-def _script(name: str, script: str) -> Json:
-    text = resources.files("serving.router").joinpath(f"lua/{script}.lua").read_text("utf-8")
-    return extension(
-        name,
-        f"{_HTTP}.lua.v3.Lua",
-        default_source_code={"inline_string": text},
-        clear_route_cache=False,
-    )
+    return [{**each, "disabled": True} for each in (extraction, *readers)]
 
 
 def _router() -> Json:

@@ -1,6 +1,6 @@
 -- Routes a gRPC call by the model that its message names: in every message of the protocol that names one, it
 -- is field 1 (https://protobuf.dev/programming-guides/encoding/), which serialisers write first.
-local byte, sub, match = string.byte, string.sub, string.match
+local byte, sub = string.byte, string.sub
 local WINDOW = 128
 
 -- `at` counts from 1. Most of what is looked at lies in `head`, the first bytes of `body`.
@@ -53,10 +53,5 @@ end
 
 function envoy_on_request(handle)
   local body = handle:body()
-  local name = body and body:length() > 0 and name_in(body)
-  if name and name ~= "" then
-    -- What cannot be a model's name must not become a header either; no model is called `?`.
-    handle:headers():replace("x-headend-model", match(name, "^[%w_.-]+$") or "?")
-    handle:clearRouteCache()
-  end
+  route_to(handle, body and body:length() > 0 and name_in(body))
 end

@@ -3,8 +3,5 @@
 function envoy_on_request(handle)
   local found = handle:streamInfo():dynamicMetadata():get("envoy.filters.http.grpc_field_extraction")
   local names = found and found["model_name"]
-  if names and names[1] and names[1] ~= "" then
-    handle:headers():replace("x-headend-model", names[1])
-    handle:clearRouteCache()
-  end
+  route_to(handle, names and names[1])
 end

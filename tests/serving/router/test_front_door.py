@@ -95,6 +95,14 @@ class TestTritonClient:
                     ask(wrong, timeout=10)
             assert service_pb2.ModelReadyResponse.FromString(ask(name, timeout=10)).ready
 
+    def test_a_stream_to_what_cannot_be_a_name_is_refused(self, two: Any) -> None:
+        method = "/inference.GRPCInferenceService/ModelStreamInfer"
+        with raw_grpc.insecure_channel(two.here.door) as channel:
+            ask = channel.stream_stream(method, service_pb2.ModelInferRequest.SerializeToString)
+            for wrong in ("echo\r\nx-headend-class: live", "echo?", "\u00e9cho"):
+                with pytest.raises(raw_grpc.RpcError, match="no such model"):
+                    list(ask(iter([service_pb2.ModelInferRequest(model_name=wrong)]), timeout=10))
+
     async def test_grpc_aio(self, two: Any) -> None:
         values, inputs = tensor(triton_grpc_aio, 1000)
         async with triton_grpc_aio.InferenceServerClient(two.here.door) as client:

@@ -18,7 +18,7 @@ from folding import BLOCKS, as_yaml, fold, unfold
 from test_router_config import accepted, resources
 
 from models.catalog_index import load_card
-from serving.fleet import CLASSES, Fleet, demo_fleet
+from serving.fleet import CLASSES, Certificate, Fleet, demo_fleet
 from serving.identity import ApiKey
 from serving.router.transition import Canary, Transition
 from serving.router.view import FleetView, LocalPorts, Pool
@@ -55,11 +55,17 @@ def _guarded(view: FleetView) -> FleetView:
     return replace(view, keys=tuple(keys), ports=ports, identity="/home/fleets/guarded/studio/identity")
 
 
+def _with_tokens(view: FleetView) -> FleetView:
+    shown = Certificate(certificate=Path("/etc/headend/door.pem"), key=Path("/etc/headend/door.key"))
+    return replace(view, ports=replace(view.ports, inside=9010), certificate=shown)
+
+
 SEEN: dict[str, Callable[[FleetView], FleetView]] = {
     "sparse-shares": _sparse,
     "canary": _canary,
     "drained": _drained,
     "guarded": _guarded,
+    "tokens": _with_tokens,
 }
 """What a scenario's front door has learnt while it runs, beyond what the fleet file says."""
 
