@@ -5,22 +5,36 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx
+import numpy as np
+from waiting import until
 
 from serving.router.view import FleetView
 
+SITES = ("here", "there")
 
-def eventually(check: Callable[[], bool], what: str, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not check():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.05)
+
+def settles(check: Callable[[], bool], seconds: float = 60) -> None:
+    """Waits until `check` holds; that nobody answers yet does not end the wait."""
+
+    def holds() -> bool:
+        with suppress(httpx.HTTPError):
+            return check()
+        return False
+
+    until(holds, "settled", seconds)
+
+
+def inputs(module: Any, shape: tuple[int, ...]) -> list[Any]:
+    given = module.InferInput("x", shape, "FP32")
+    given.set_data_from_numpy(np.zeros(shape, np.float32))
+    return [given]
 
 
 def answers(url: str, status: int = 200) -> bool:
@@ -47,7 +61,7 @@ class Part:
             )
 
     def wait(self) -> None:
-        eventually(lambda: answers(self.ready), f"{self.ready}, see {self.log}")
+        until(lambda: answers(self.ready), f"{self.ready}, see {self.log}")
 
     def kill(self) -> None:
         """As a crash does."""

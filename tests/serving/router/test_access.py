@@ -17,8 +17,8 @@ import openai
 import plain_sites
 import pytest
 from issuer import Issuer
-from router_parts import RunningSite, eventually
-from waiting import free_ports
+from router_parts import RunningSite
+from waiting import free_ports, until
 
 from serving.fleet import Access, Fleet
 from serving.identity import KeyStore
@@ -61,7 +61,7 @@ class Door:
         """A new key, once the front door knows it."""
         key = self.store.create(tenant, roles, highest_class)[1]
         self.rewrite()
-        eventually(lambda: self.ask(key).status_code != 401, "the key counts", 10)
+        until(lambda: self.ask(key).status_code != 401, "the key counts", 10)
         return key
 
     def rewrite(self) -> None:
@@ -94,7 +94,7 @@ def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
         site.view = replace(site.view, ports=replace(site.view.ports, inside=inside))
         plain_sites.write(site)
         with plain_sites.running(site):
-            eventually(lambda: httpx.get(f"{site.url}/readyz").status_code == 200, "ready")
+            until(lambda: httpx.get(f"{site.url}/readyz").status_code == 200, "ready")
             yield Door(site, KeyStore("f"), issuer, fleet.access)
 
 
@@ -163,7 +163,7 @@ def test_a_revoked_key_stops_on_an_open_connection(door: Door) -> None:
         assert client.post("/v1/moderations").status_code == 200
         door.store.revoke(key.split("_")[1])
         door.rewrite()
-        eventually(lambda: client.post("/v1/moderations").status_code == 401, "refused", 5)
+        until(lambda: client.post("/v1/moderations").status_code == 401, "refused", 5)
 
 
 def test_a_class_above_the_keys_is_lowered(door: Door) -> None:
@@ -271,7 +271,7 @@ def test_the_log_names_the_tenant_and_holds_no_secret(door: Door) -> None:
     door.ask(token)
     log: Path = door.site.directory / "access.log"
     for tenant in ("loud", "quiet"):
-        eventually(lambda tenant=tenant: f'"tenant":"{tenant}"' in log.read_text(), "an entry", 20)
+        until(lambda tenant=tenant: f'"tenant":"{tenant}"' in log.read_text(), "an entry", 20)
     text = log.read_text() + (door.site.directory / "envoy.log").read_text()
     assert key.split("_", 2)[2] not in text
     assert token.split(".")[2] not in text

@@ -15,9 +15,9 @@ import httpx
 import plain_sites
 import pytest
 from cryptography import x509
-from router_parts import RunningSite, eventually
+from router_parts import RunningSite
 from server_certificate import ServerAuthority
-from waiting import free_ports
+from waiting import free_ports, until
 
 from loadtests.campaign import Work
 from loadtests.speakers import open_speaker
@@ -90,7 +90,7 @@ def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
                 except httpx.TransportError:
                     return False
 
-            eventually(ready, "ready")
+            until(ready, "ready")
         yield found
 
 
@@ -120,12 +120,12 @@ def test_nothing_is_said_in_the_clear_or_to_whoever_does_not_know_the_authority(
 def test_a_new_certificate_is_taken_up_and_one_that_does_not_fit_is_not(door: Door, tmp_path: Path) -> None:
     before = door.shown(["h2"])[0]
     put(door.authority.issue("second", "127.0.0.1"), door.directory)
-    eventually(lambda: door.shown(["h2"])[0] != before, "the new one is shown", 20)
+    until(lambda: door.shown(["h2"])[0] != before, "the new one is shown", 20)
     second = door.shown(["h2"])[0]
     (wrong, _), (_, other) = (door.authority.issue(name, "127.0.0.1") for name in ("third", "fourth"))
     put((wrong, other), door.directory)
     refused = "sds.door.key_rotation_failed"
-    eventually(lambda: door.site.stats(refused)[refused] > 0, "it is refused", 20)
+    until(lambda: door.site.stats(refused)[refused] > 0, "it is refused", 20)
     assert door.shown(["h2"])[0] == second
     with httpx.Client(verify=door.context) as client:
         assert client.post(f"{door.url}/v1/moderations").status_code == 200

@@ -16,9 +16,9 @@ import httpx
 import plain_sites
 import pytest
 from issuer import Issuer, KeysServer
-from router_parts import RunningSite, eventually
+from router_parts import RunningSite
 from server_certificate import ServerAuthority, server_context
-from waiting import free_ports
+from waiting import free_ports, until
 
 from models.errors import DeclarationError
 from serving.fleet import Fleet, Jwt
@@ -88,7 +88,7 @@ def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Opened:
         site = plain_sites.site(fleet, "a", tmp_path / "a")
         with plain_sites.running(site):
             # Readiness asks for no token, and a front door opens without its issuers.
-            eventually(lambda: httpx.get(f"{site.url}/readyz").status_code == 200, "ready")
+            until(lambda: httpx.get(f"{site.url}/readyz").status_code == 200, "ready")
             keys = issuers.IssuerKeys(site.view.access, site.directory / "envoy")
             with _working(keys):
                 yield Door(site, keys)
@@ -106,10 +106,10 @@ def test_keys_are_fetched_by_https_and_their_rotation_is_followed(
     old, new = Issuer("idp", "old"), Issuer("idp", "new")
     server = KeysServer(old.jwks(), port, server_context(*authority.issue("idp", host)))
     with server.running(), opened(authority.path, idp=f"https://{host}:{port}/keys?v=1") as door:
-        eventually(lambda: door.lets_in(old.token()), "the first key counts", 20)
+        until(lambda: door.lets_in(old.token()), "the first key counts", 20)
         assert not door.lets_in(new.token())
         server.content = new.jwks()
-        eventually(lambda: door.lets_in(new.token()), "the new key counts", 20)
+        until(lambda: door.lets_in(new.token()), "the new key counts", 20)
         assert door.asked(old.token(jti="not seen before")).status_code == 401
 
 
@@ -132,9 +132,9 @@ def test_without_keys_a_token_gets_a_clear_answer_and_keys_that_were_fetched_out
         assert "issuer's keys" in caught.value.details()
         assert door.asked("nonsense").status_code == 401
         with server.running():
-            eventually(lambda: door.lets_in(issuer.token()), "keys are fetched when they can be", 20)
+            until(lambda: door.lets_in(issuer.token()), "keys are fetched when they can be", 20)
         before = door.failed()
-        eventually(lambda: door.failed() > before + 3, "it is away again", 20)
+        until(lambda: door.failed() > before + 3, "it is away again", 20)
         door.site.parts["envoy"].kill()
         door.site.restart("envoy")
         assert {door.asked(issuer.token(jti=str(n))).status_code for n in range(10)} == {200}
@@ -147,7 +147,7 @@ def test_an_issuer_that_is_away_does_not_stand_before_another(opened: Opened) ->
     port, nobody = free_ports(2)
     urls = {"away": f"http://127.0.0.1:{nobody}/keys", "here": f"http://127.0.0.1:{port}/keys"}
     with KeysServer(here.jwks(), port).running(), opened(**urls) as door:
-        eventually(lambda: door.lets_in(here.token()), "let in", 20)
+        until(lambda: door.lets_in(here.token()), "let in", 20)
         assert door.asked(away.token()).status_code == 503
         assert door.asked(Issuer("nobody's").token()).status_code == 401
 
@@ -167,7 +167,7 @@ def test_keys_of_a_server_that_is_not_the_issuers_are_not_taken(
         files = ServerAuthority(other).issue("idp", "localhost")
     server = KeysServer(issuer.jwks(), port, server_context(*files))
     with server.running(), opened(authority.path, idp=f"https://localhost:{port}/keys") as door:
-        eventually(lambda: door.failed() > 2, "it is asked, and refused", 20)
+        until(lambda: door.failed() > 2, "it is asked, and refused", 20)
         assert door.asked(issuer.token()).status_code == 503
         assert server.asked == 0
 
@@ -183,10 +183,10 @@ def test_by_default_the_authorities_of_the_machine_are_trusted(
     url = f"https://localhost:{port}/keys"
     with server.running():
         with opened(idp=url) as door:
-            eventually(lambda: door.failed() > 2, "the test's authority is not among them", 20)
+            until(lambda: door.failed() > 2, "the test's authority is not among them", 20)
         monkeypatch.setenv("SSL_CERT_FILE", str(authority.path))
         with opened(idp=url) as door:
-            eventually(lambda: door.lets_in(issuer.token()), "it is now", 20)
+            until(lambda: door.lets_in(issuer.token()), "it is now", 20)
 
 
 @pytest.mark.e2e
@@ -198,10 +198,10 @@ def test_what_is_no_set_of_public_keys_leaves_those_there_were(opened: Opened, c
     issuer = Issuer("idp")
     server = KeysServer(issuer.jwks(), port)
     with server.running(), opened(idp=f"http://localhost:{port}/keys") as door:
-        eventually(lambda: door.lets_in(issuer.token()), "let in", 20)
+        until(lambda: door.lets_in(issuer.token()), "let in", 20)
         server.content = content
         before = door.failed()
-        eventually(lambda: door.failed() > before + 1, "it is not taken", 20)
+        until(lambda: door.failed() > before + 1, "it is not taken", 20)
         assert door.lets_in(issuer.token(jti="new"))
 
 
@@ -222,7 +222,7 @@ def test_an_agent_fetches_them(tmp_path: Path) -> None:
                 return httpx.post(f"{here.door}/v1/moderations", headers=headers, timeout=20).status_code
             return 0
 
-        eventually(lambda: status() == 200, "its token counts", 60)
+        until(lambda: status() == 200, "its token counts", 60)
         assert here.metric('headend_issuer_keys_age_seconds{issuer="idp"}') < 60
         assert here.metric('headend_issuer_fetches_failed_total{issuer="idp"}') == 0
 
