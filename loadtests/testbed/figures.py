@@ -58,6 +58,8 @@ class Cost(Strict):
 
     cell: str
     fault: str
+    there_before: float
+    """Share of the answers until then that came from where it struck: what was at stake."""
     requests: int
     """While it lasted and `AFTER_S` longer, at front doors that were there to take them."""
     failed: int
@@ -183,9 +185,11 @@ def cost(scenario: Scenario, cell: Cell, fault: Fault, requests: Sequence[Reques
     before = [one.ms for one in reachable if cell.warm_up_s <= one.intended < fault.at_s and one.is_right]
     during = [one.ms for one in touched if one.intended < end and one.is_right]
     outcomes = [one.outcome for one in failed]
+    answered = [fault.strikes(one.site) for one in requests if one.intended < fault.at_s and one.is_right]
     return Cost(
         cell=cell.name,
         fault=fault.words,
+        there_before=sum(answered) / max(1, len(answered)),
         requests=len(touched),
         failed=len(failed),
         examples={outcome: outcomes.count(outcome) for outcome in sorted(set(outcomes))},

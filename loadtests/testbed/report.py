@@ -174,6 +174,7 @@ def _costs(costs: Sequence[Cost]) -> Table:
     table = Table(
         "cell",
         "fault",
+        "there before",
         "requests",
         "failed",
         "recovered",
@@ -189,6 +190,7 @@ def _costs(costs: Sequence[Cost]) -> Table:
         table.add_row(
             cost.cell,
             cost.fault,
+            f"{cost.there_before:.0%}",
             f"{cost.requests:,}",
             failed or "0",
             f"{cost.recovered_s:.0f} s",

@@ -102,6 +102,8 @@ def _general(
     ]
     if door in pool.unmeasured:
         words.append(f"Of {door} too little is known yet: it keeps its own requests, and gets no others.")
+    if new := sorted(pool.untried - {door}):
+        words.append(f"Of {', '.join(new)} nothing is measured yet: a few requests go there to find out.")
     if planned is None:
         return [*words, "Of no site enough is known for a plan: local first."]
     capacity = sum(member.capacity for member in pool.members)

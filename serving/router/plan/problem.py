@@ -66,6 +66,8 @@ class PoolProblem:
     unmeasured: frozenset[str] = frozenset()
     """Sites that serve the pool, of which too little is known to send others' requests there: they keep their
     own, local first."""
+    untried: frozenset[str] = frozenset()
+    """Those of them that say they are ready, and have answered nothing yet that could be measured."""
 
     @property
     def placement(self) -> Placement:

@@ -2,7 +2,7 @@
 
 A site that has not been heard of for a while keeps its last figures, which fade towards what is declared of
 it (its capacity record), and is marked: it goes on getting its load, but no more. A site of which nothing is
-known keeps what its own clients bring and gets nothing from others.
+known keeps what its own clients bring; from others it gets a few requests once it says that it is ready.
 """
 
 from __future__ import annotations
@@ -84,16 +84,18 @@ def _pool(
     }
     # `local-only` is not a matter of who may answer at all: see `Distances`.
     open_to_others = balancing.model_copy(update={"placement": "anywhere"})
-    members, unmeasured = [], set()
+    members, unmeasured, untried = [], set(), set()
     for site in may_answer(open_to_others, "", serving):
         summary = said[site]
         if summary is not None and not summary.ready:
             continue
         figures = Figures.of(summary, declared.get((site, pool)), heard[site].age_s - FRESH_S, FADE_S)
-        if figures is None:
-            unmeasured.add(site)
-        else:
+        if figures is not None:
             members.append(member(site, figures))
+            continue
+        unmeasured.add(site)
+        if summary is not None and heard[site].age_s <= FRESH_S:
+            untried.add(site)
     return PoolProblem(
         pool=pool,
         members=tuple(members),
@@ -105,6 +107,7 @@ def _pool(
         response_bytes=_mean_bytes((one.response_bytes, one.answered) for one in said.values() if one),
         balancing=balancing,
         unmeasured=frozenset(unmeasured),
+        untried=frozenset(untried),
     )
 
 

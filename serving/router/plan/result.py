@@ -12,7 +12,7 @@ from serving.router.plan.balance import split
 from serving.router.plan.explanation import Explanation, explain
 from serving.router.plan.planner import PoolPlan, solve_all
 from serving.router.plan.problem import Floats, Ints, PoolProblem, Problem
-from serving.router.plan.settling import Row, probed, settle
+from serving.router.plan.settling import Row, probed, settle, tried
 from serving.router.plan.thresholds import threshold
 from serving.router.plan.ways import Known
 from serving.router.view import Pool, Threshold
@@ -103,6 +103,8 @@ def _target(problem: Problem, planned: PoolPlan | None, pool: PoolProblem, door:
         share[solved.guests.member] += settled[0] / rate
         site = np.arange(len(share))
     row = _named(pool, site, share, LEAST_SHARE)
+    if pool.placement != "local-only":
+        row = tried(row, pool.untried - {door})
     elsewhere = ways.away()
     if elsewhere is None:
         return row

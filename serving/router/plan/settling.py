@@ -14,6 +14,9 @@ MOST_MOVED = 0.5
 PROBED = 0.001
 """Of a door's load, shared by all sites that may answer beside those that the plan chose: a way that nobody
 takes is not measured, and Envoy has no connections to it."""
+TRIED = 0.01
+"""Of a door's load, shared by all sites that are ready and of which nothing has been measured yet: a site
+that no clients come to would never be asked."""
 
 Row = Mapping[str, float]
 
@@ -27,6 +30,14 @@ def probed(row: Row, others: Row) -> dict[str, float]:
         site: (1 - PROBED) * row.get(site, 0.0) + PROBED * others.get(site, 0.0) / total
         for site in dict.fromkeys([*row, *others])
     }
+
+
+def tried(row: Row, others: Set[str]) -> dict[str, float]:
+    """`row` with a few requests for each of `others`, of which nothing is known but that they are ready."""
+    if not others:
+        return dict(row)
+    kept = {site: (1 - TRIED) * share for site, share in row.items()}
+    return {**kept, **dict.fromkeys(sorted(others), TRIED / len(others))}
 
 
 def settle(target: Row, before: Row | None, stale: Set[str]) -> dict[str, float]:

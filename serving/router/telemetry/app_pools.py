@@ -23,6 +23,7 @@ class AppPools:
         self._recent = recent
         self._had: deque[tuple[float, Mapping[Pool, float]]] = deque()
         self._now: DoorReading | None = None
+        self._service_s: dict[Pool, float] = {}
 
     def take(self, at: float, reading: DoorReading | None) -> None:
         """A reading made at `at` (monotonic, seconds); None: Envoy did not answer."""
@@ -41,7 +42,10 @@ class AppPools:
         waiting = sum(max(0.0, each - facts.instances) for each in had) / len(had)
         # Between two looks a short request may come and go: then nothing can be said of the times.
         timed = answered > 0 and in_flight > 0
-        service_s = (in_flight - waiting) / answered if timed else None
+        if timed:
+            self._service_s[pool] = (in_flight - waiting) / answered
+        # While there is none, the time known before.
+        service_s = self._service_s.get(pool)
         return PoolSummary(
             kind="app",
             ready=bool(self._now and pool in self._now.ready),

@@ -66,6 +66,12 @@ def test_a_fault_that_nobody_noticed_costs_nothing():
     assert found.requests == 200
 
 
+def test_what_was_at_stake_is_what_the_site_answered_before():
+    there = [Request("interactive", "hub", "van", at, at + 0.1, "ok", 1) for at in (1.0, 2.0, 15.0)]
+    assert dark([*steady(0, 30), *there]).there_before == pytest.approx(2 / 102)
+    assert dark(steady(0, 30)).there_before == 0
+
+
 def test_it_is_over_after_the_last_window_that_was_slow():
     found = dark([*steady(0, 10), *steady(10, 13, 4000), *steady(13, 30)])
     assert (found.failed, found.recovered_s, found.healed_s) == (0, 3, 0)

@@ -27,13 +27,14 @@ SCENARIO = {
     "scenario": "trial",
     "title": "Two sites, one of them small and far.",
     "sites": {"hub": {"copies": 2}, "van": {}},
-    "models": {"clip": {"mean_ms": 40}},
-    "link": {"rtt_ms": 100},
+    # What comes back at once when the loss is noticed must find room.
+    "models": {"clip": {"mean_ms": 40, "max_queue": 64}},
+    "link": {"rtt_ms": 20},
     "traffic": [{"model": "clip", "p99_ms": 1500}],
     "cells": [
         {
             "name": "dark",
-            "load": 0.4,
+            "load": 0.8,
             "of": ["van"],
             "seconds": 14,
             "ingress": {"van": 1},
@@ -99,6 +100,7 @@ def test_a_black_hole_costs_no_request_that_a_site_could_answer(bed, tmp_path):
     (cost,) = found["costs"]
     assert cost["requests"] > 20
     assert cost["failed"] == 0, cost
+    assert cost["there_before"] > 0.02, "otherwise nothing was lost"
     (row,) = found["figures"]
     assert row["requests"] > 0
     assert (tmp_path / "out" / "report.html").exists()

@@ -37,7 +37,9 @@ def problem(
         offered=loads,
         balancing=more.pop("balancing", Balancing()),
         **{
-            name: more.pop(name) for name in ("request_bytes", "response_bytes", "unmeasured") if name in more
+            name: more.pop(name)
+            for name in ("request_bytes", "response_bytes", "unmeasured", "untried")
+            if name in more
         },
     )
     return Problem(sites, rtt, more.pop("s_per_byte", np.zeros_like(rtt)), (pool,), **more)

@@ -79,9 +79,17 @@ def test_residency_and_readiness_take_a_site_out() -> None:
 
 def test_a_site_never_heard_of_is_unmeasured_or_as_declared() -> None:
     assert read(hub=heard("hub")).pools[0].unmeasured == frozenset({"edge"})
+    assert read(hub=heard("hub")).pools[0].untried == frozenset()
     pool = read({("edge", CLS): 40.0}, hub=heard("hub")).pools[0]
     edge = pool.members[0]
     assert (edge.site, edge.stale, edge.capacity) == ("edge", True, pytest.approx(40))
+
+
+def test_a_site_that_has_answered_nothing_yet_is_to_be_tried_while_it_is_heard() -> None:
+    for age_s, untried in ((0.2, {"edge"}), (FRESH_S + 1, set())):
+        pool = read(hub=heard("hub"), edge=heard("edge", by_batch={}, age_s=age_s)).pools[0]
+        assert [one.site for one in pool.members] == ["hub"]
+        assert (pool.unmeasured, pool.untried) == ({"edge"}, untried)
 
 
 def test_a_stale_site_fades_towards_what_is_declared() -> None:

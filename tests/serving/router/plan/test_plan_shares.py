@@ -7,9 +7,9 @@ import pytest
 from made_problems import CLS, problem
 
 from models.errors import UsageError
-from serving.fleet.balancing import Balancing
+from serving.fleet.balancing import Balancing, Placement
 from serving.router.plan import Member, Plan, plan, resumed
-from serving.router.plan.settling import MOST_MOVED, settle
+from serving.router.plan.settling import MOST_MOVED, TRIED, settle
 from serving.router.plan.wait import response_s
 
 SMALL, LARGE = Member("small", 1, 0.01), Member("large", 8, 0.01)
@@ -78,6 +78,33 @@ def test_a_site_of_which_nothing_is_known_keeps_its_own_and_gets_nothing() -> No
     made = plan(problem([LARGE], {"interactive": {"new": 50}}, doors=["new"], unmeasured=frozenset({"new"})))
     assert row(made, "new") == {"new": 1.0}
     assert "new" not in row(made, "large")
+
+
+@pytest.mark.parametrize("placement", ["anywhere", "prefer-local"])
+def test_a_site_that_is_ready_and_never_answered_gets_a_few(placement: Placement) -> None:
+    """Else nobody would ever find out what it can do, where it has no clients of its own."""
+    new = frozenset({"new", "newer"})
+    of = problem(
+        [SMALL, LARGE],
+        {"interactive": {"small": 50}},
+        doors=["new", "newer"],
+        unmeasured=new,
+        untried=new,
+        balancing=Balancing(placement=placement),
+    )
+    found = row(plan(of), "small")
+    assert sum(found.values()) == pytest.approx(1)
+    assert found["new"] == found["newer"] == pytest.approx(TRIED / 2, rel=0.01)
+    assert row(plan(of), "new") == {"new": 1.0}
+    sentences = plan(of).explain("small", CLS).sentences
+    assert any(each.startswith("Of new, newer nothing is measured yet") for each in sentences)
+
+
+def test_what_stays_at_home_by_rule_tries_nobody() -> None:
+    only = Balancing(placement="local-only")
+    new = frozenset({"new"})
+    of = problem([SMALL], {}, doors=["new"], unmeasured=new, untried=new, balancing=only)
+    assert row(plan(of), "small") == {"small": 1.0}
 
 
 def test_overload_is_borne_in_proportion_to_capacity() -> None:

@@ -188,6 +188,11 @@ def test_an_apps_queue_is_what_its_replicas_have_beyond_their_places(view):
     assert review.queue_ms == pytest.approx(3 / 6 * 1000)
     assert review.service_ms == pytest.approx(2 / 6 * 1000, rel=1e-3)
     assert review.capacity == pytest.approx(6, rel=1e-3)
+    for second in range(10, 20):
+        meter.take_door(float(second), envoy(view, **{f"{own}.rq_total": 557, f"{own}.healthy": 1}))
+    idle = meter.pools()["app.review"]
+    assert (idle.answered, idle.in_flight) == (0, 0)
+    assert idle.capacity == review.capacity, "what it could do while it was asked"
 
 
 def test_updates_that_envoy_took_and_refused_are_added_up(view):
