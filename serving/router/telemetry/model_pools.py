@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from serving.router.telemetry.counters import Counters
 from serving.router.telemetry.facts import RATE_WINDOW_S, SERVICE_WINDOW_S, PoolFacts, rounded
 from serving.router.telemetry.service_times import capacity, squared_variation
@@ -24,8 +26,8 @@ class ModelPools:
         if reading:
             self._recent.add(at, reading.counters)
             self._times.add(at, reading.counters)
-            for name, sizes in reading.batch_sizes.items():
-                self._batches[name] = self._by_batch(name, sizes)
+            for name in reading.batch_sizes:
+                self._batches[name] = self._by_batch(name, reading)
 
     def summary(self, name: str, facts: PoolFacts) -> PoolSummary:
         """The model `name` as this site has it now."""
@@ -58,22 +60,36 @@ class ModelPools:
         known = self._batches.get(name, {})
         return known[min(known)].mean_ms if known else None
 
-    def _by_batch(self, name: str, sizes: tuple[int, ...]) -> dict[int, BatchTime]:
+    def _by_batch(self, name: str, reading: TritonReading) -> dict[int, BatchTime]:
         """The executions of the last seconds; while there are none, the times known before."""
-        times = self._times
-        seen = {rows: times.increase((name, "executions", rows)) for rows in sizes}
-        most = sorted((rows for rows in sizes if seen[rows]), key=lambda rows: -seen[rows])[:MOST_BATCH_SIZES]
+        times, sizes = self._times, reading.batch_sizes[name]
         found = {}
-        for rows in sorted(most):
+        for rows in _most({rows: times.increase((name, "executions", rows)) for rows in sizes}):
             count: Key = (name, "executions", rows)
             ns: Key = (name, "execution_ns", rows)
             found[rows] = BatchTime(
                 executions=rounded(self._recent.rate(count)),
-                mean_ms=rounded(times.increase(ns) / seen[rows] / 1e6),
+                mean_ms=rounded(times.increase(ns) / times.increase(count) / 1e6),
                 cv2=rounded(squared_variation(times.steps(count, ns))),
             )
-        idle = {
-            rows: time.model_copy(update={"executions": 0.0})
-            for rows, time in self._batches.get(name, {}).items()
-        }
-        return found or idle
+        known = self._batches.get(name) or _since_it_started(name, reading)
+        return found or {rows: time.model_copy(update={"executions": 0.0}) for rows, time in known.items()}
+
+
+def _since_it_started(name: str, reading: TritonReading) -> dict[int, BatchTime]:
+    """Means of all of Triton's time: what an agent that has just started knows of one that has not."""
+    counters, sizes = reading.counters, reading.batch_sizes[name]
+    counts = {rows: counters[name, "executions", rows] for rows in sizes}
+    return {
+        rows: BatchTime(
+            executions=0.0,
+            mean_ms=rounded(counters[name, "execution_ns", rows] / counts[rows] / 1e6),
+        )
+        for rows in _most(counts)
+    }
+
+
+def _most(counts: Mapping[int, float]) -> list[int]:
+    """The sizes that there were most executions of, in order."""
+    seen = sorted((rows for rows in counts if counts[rows]), key=lambda rows: -counts[rows])
+    return sorted(seen[:MOST_BATCH_SIZES])

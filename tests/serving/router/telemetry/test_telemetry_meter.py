@@ -117,6 +117,16 @@ def test_a_triton_that_does_not_answer_is_not_ready_and_its_times_stay_known(vie
     assert echo.answered == pytest.approx(2 / 42, rel=1e-3), "a restart is no negative rate"
 
 
+def test_an_agent_that_starts_knows_at_once_what_its_triton_has_taken_so_far(view):
+    """Else other sites would send it nothing more until it has measured anew."""
+    meter = Meter(view.pools, FACTS)
+    raw = statistics(80, executions=20, rows=4, queue_ms=5, infer_ms=20)
+    meter.take_triton(0.0, triton.parse(raw, READY, METRICS % (0, 0)))
+    echo = meter.pools()["model.echo"]
+    assert (echo.answered, echo.by_batch[4].executions) == (0, 0)
+    assert echo.service_ms == echo.by_batch[4].mean_ms == pytest.approx(20)
+
+
 @pytest.mark.parametrize("broken", [b"", b"[]", b"<html>", b'{"model_stats": [{"name": "echo"}]}'])
 def test_what_is_not_tritons_is_refused(broken):
     with pytest.raises(ValueError):
