@@ -18,7 +18,8 @@ NEVER = 1_000_000
 """Stands for no number of requests."""
 GUESTS_WAIT = 1.5
 """A guest is turned back where it would wait by so much longer than this site's own requests do before they
-leave: its way here and home again is lost, and what waits at home is not known here."""
+leave, and than for one request a server: its way here and home again is lost, and what waits at home is not
+known here. Where a faster site is near, its own leave at once; guests may come from a site that is slower."""
 
 
 def threshold(planned: PoolPlan, door: int) -> Threshold | None:
@@ -38,5 +39,5 @@ def threshold(planned: PoolPlan, door: int) -> Threshold | None:
     return Threshold(
         stay_below=member.instances,
         leave_at=min(NEVER, member.instances + waiting),
-        guests_at=min(NEVER, member.instances + math.ceil(GUESTS_WAIT * max(1, waiting))),
+        guests_at=min(NEVER, member.instances + math.ceil(GUESTS_WAIT * max(waiting, member.instances))),
     )
