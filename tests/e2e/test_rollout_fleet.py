@@ -25,7 +25,7 @@ from waiting import free_ports, until
 
 import serving.apps.review
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.e2e, pytest.mark.long, pytest.mark.timeout(1200)]
 
 RULES = {"watch_s": 0.5, "drain_s": 20}
 KINDS = {"http": scores_by_http, "grpc": scores_by_grpc, "review": review}
@@ -151,7 +151,6 @@ def test_routes_change_and_change_back(changing: Changing) -> None:
     assert changing.pids("triton", "serve", "envoy") == before
 
 
-@pytest.mark.long
 def test_a_site_comes_and_goes(changing: Changing) -> None:
     fleet, ports = changing.fleet, free_ports(2)
     three = {"front_door": f"127.0.0.1:{ports[0]}", "peer": f"127.0.0.1:{ports[1]}", "apps": []}
@@ -177,7 +176,6 @@ def test_a_site_comes_and_goes(changing: Changing) -> None:
     assert asking.said("http") | asking.said("grpc") == theirs.said("http")
 
 
-@pytest.mark.long
 def test_an_app_changes_and_changes_back(changing: Changing) -> None:
     """Its replicas, its concurrency and its policy: Ray Serve starts anew, at one site after the other."""
     fleet = changing.fleet
