@@ -138,6 +138,7 @@ async def test_under_twice_the_load_live_holds_and_nothing_collapses(two: Any) -
     rates: dict[Class, int] = {"live": 15, "interactive": 20, "batch": 65}
     lasts = 5.0
     heard: dict[Class, Heard] = {class_: Heard() for class_ in rates}
+    sent: list[float] = []
 
     async with httpx.AsyncClient(
         base_url=two.here.url, limits=httpx.Limits(max_connections=400), timeout=30
@@ -146,6 +147,7 @@ async def test_under_twice_the_load_live_holds_and_nothing_collapses(two: Any) -
         async def one(class_: Class, at: float) -> None:
             await asyncio.sleep(max(0.0, at - time.monotonic()))
             headers = {"x-headend-class": class_}
+            sent.append(time.monotonic() - begin)
             answer = await client.post(infer("paced"), json=BODY, headers=headers)
             found = heard[class_]
             found.statuses[answer.status_code] += 1
@@ -166,7 +168,8 @@ async def test_under_twice_the_load_live_holds_and_nothing_collapses(two: Any) -
     answered = {class_: heard[class_].statuses[200] / (rate * lasts) for class_, rate in rates.items()}
     assert answered["live"] == 1, told
     assert answered["interactive"] > 0.95, told
-    assert answered["batch"] < 0.5, told
+    # A machine that is slow in sending offers less than twice the load.
+    assert answered["batch"] < 0.5 * max(sent) / lasts, told
     # Of most: what the slowest waited for may be this machine. `loadtests/testbed` measures them.
     assert float(np.median(heard["live"].seconds)) < 0.6
     # 50 a second fit; what is left over by the urgent classes goes to batch.
