@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Mapping
 
 from serving.router.telemetry.counters import Counters
-from serving.router.telemetry.door import DoorReading, Key
+from serving.router.telemetry.door import Counter, DoorReading, Key
 from serving.router.telemetry.facts import RATE_WINDOW_S, PoolFacts, rounded
 from serving.router.telemetry.summary import PoolSummary
 from serving.router.view import Pool
@@ -35,8 +35,8 @@ class AppPools:
 
     def summary(self, pool: Pool, facts: PoolFacts) -> PoolSummary:
         """The app `pool` as this site has it now."""
-        errors = self._recent.rate((pool, "errors"))
-        answered = max(0.0, self._recent.rate((pool, "asked")) - errors)
+        errors = self._without_probes(pool, "errors", "unready")
+        answered = max(0.0, self._without_probes(pool, "asked", "probed") - errors)
         had = [in_flight.get(pool, 0.0) for _, in_flight in self._had] or [0.0]
         in_flight = sum(had) / len(had)
         waiting = sum(max(0.0, each - facts.instances) for each in had) / len(had)
@@ -60,6 +60,11 @@ class AppPools:
             room=facts.room,
             capacity=rounded(_capacity(facts, service_s)),
         )
+
+    def _without_probes(self, pool: Pool, all_: Counter, probes: Counter) -> float:
+        """The rate of requests alone. Other sites' probes come the same way and are counted a moment apart:
+        rates may be subtracted, counters not."""
+        return max(0.0, self._recent.rate((pool, all_)) - self._recent.rate((pool, probes)))
 
 
 def _capacity(facts: PoolFacts, service_s: float | None) -> float | None:

@@ -34,9 +34,10 @@ _WANTED = "|".join(
 )
 """Which of Envoy's thousands of statistics are sent at all."""
 
-Counter = Literal["carried", "bytes_out", "bytes_in", "asked", "errors"]
+Counter = Literal["carried", "bytes_out", "bytes_in", "asked", "errors", "probed", "unready"]
 Key = tuple[Pool, Counter] | tuple[Pool, Literal["offered"], Class] | Literal["taken", "refused"]
-"""`asked` and `errors`: of this site's own app. `taken`, `refused`: configuration updates."""
+"""`asked` and `errors`: of this site's own app; `probed` and `unready`: those of them that were other sites'
+probes. `taken`, `refused`: configuration updates."""
 _CARRIED_AS: dict[str, Counter] = {
     "rq_total": "carried",
     "cx_tx_bytes_total": "bytes_out",
@@ -82,6 +83,7 @@ def parse(statistics: bytes, view: FleetView) -> DoorReading:
     apps = {Pool("app", app): _App(found, app, view.ports.apps[app]) for app in view.local.apps}
     for pool, app in apps.items():
         counters[pool, "asked"], counters[pool, "errors"] = app.asked, app.errors
+        counters[pool, "probed"], counters[pool, "unready"] = app.probed, app.unready
     return DoorReading(
         counters=dict(counters),
         in_flight={pool: app.in_flight for pool, app in apps.items()},
@@ -109,16 +111,12 @@ class _App:
     def __init__(self, found: Mapping[str, float], name: str, port: int) -> None:
         cluster = f"cluster.app.{name}.http"
         here, hops = f"{cluster}.endpoint.{LOOPBACK}_{port}", f"{cluster}.local.upstream"
-        # Other sites' probes come the way of their requests.
         probes = f"vhost.peer.route.app.{name}.questions.upstream"
 
         def both(stat: str, of_hops: str) -> float:
             return found.get(f"{here}.{stat}", 0.0) + found.get(f"{hops}_{of_hops}", 0.0)
 
-        def worked_on(stat: str, of_hops: str) -> float:
-            return max(0.0, both(stat, of_hops) - found.get(f"{probes}_{of_hops}", 0.0))
-
-        self.asked = worked_on("rq_total", "rq_total")
-        self.errors = worked_on("rq_error", "rq_5xx")
+        self.asked, self.errors = both("rq_total", "rq_total"), both("rq_error", "rq_5xx")
+        self.probed, self.unready = (found.get(f"{probes}_{stat}", 0.0) for stat in ("rq_total", "rq_5xx"))
         self.in_flight = both("rq_active", "rq_active")
         self.is_ready = found.get(f"{here}.healthy", 0.0) > 0

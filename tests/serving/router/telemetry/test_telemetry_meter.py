@@ -205,6 +205,18 @@ def test_an_apps_queue_is_what_its_replicas_have_beyond_their_places(view):
     assert idle.capacity == review.capacity, "what it could do while it was asked"
 
 
+def test_a_probe_that_is_counted_a_moment_later_makes_no_load(view):
+    """Envoy counts one on its route and in its cluster, not at once: the difference of both goes back."""
+    meter = Meter(view.pools, FACTS)
+    for half in range(30):
+        found = {
+            "cluster.app.review.http.local.upstream_rq_total": 10_000 + half,
+            "vhost.peer.route.app.review.questions.upstream_rq_total": 10_000 + half - half % 2,
+        }
+        meter.take_door(half / 2, envoy(view, **found))
+        assert meter.pools()["app.review"].answered <= 2, "one, at first over half a second"
+
+
 def test_updates_that_envoy_took_and_refused_are_added_up(view):
     reading = envoy(
         view,
