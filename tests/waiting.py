@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
+import os
+import random
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
+
+_BLOCK = 1000
+_FIRST = 10_000 + _BLOCK * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_START = random.randrange(_BLOCK)
+_ports = (_FIRST + (_START + number) % _BLOCK for number in itertools.count())
 
 
 def until(condition: Callable[[], Any], what: str, seconds: float = 240) -> Any:
@@ -18,10 +27,14 @@ def until(condition: Callable[[], Any], what: str, seconds: float = 240) -> Any:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that nobody listens on at the moment."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    try:
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
+    """Ports of 127.0.0.1 that nobody listens on, and that nobody takes before they are listened on.
+
+    They are below those that the kernel gives to outgoing connections and those that `serving.site.ports`
+    chooses from; each process of a test run has a block of its own, and takes all of it in turn.
+    """
+    found: list[int] = []
+    while len(found) < count:
+        port = next(_ports)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            found.append(port)
+    return found

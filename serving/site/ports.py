@@ -1,8 +1,9 @@
 """Inner ports of a site: chosen free, kept over restarts; and who holds a port that is wanted.
 
 Inner ports come from below the kernel's ephemeral range, so that no outgoing connection takes one while
-its part is being restarted. Between choosing and listening another program may still come first: the part
-then fails to start, its log says why, and the next `headend up` chooses others.
+its part is being restarted. A port just chosen is claimed, so that no other headend of this machine chooses
+it too; between choosing and listening another program may still come first: the part then fails to start,
+its log says why, and the next `headend up` chooses others.
 """
 
 from __future__ import annotations
@@ -10,12 +11,16 @@ from __future__ import annotations
 import errno
 import random
 import socket
+from collections import deque
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 
 import psutil
 
 _FIRST, _LAST = 20_000, 32_000
+_claims: deque[socket.socket] = deque()
+_CLAIMS = 100
+"""So many claims of this process stand: more than a machine's sites have ports, and an end to it."""
 
 
 def obstacle(address: str) -> str:
@@ -60,8 +65,25 @@ def choose(purposes: Iterable[str], kept: Mapping[str, int], taken: set[int]) ->
 def _pick(taken: set[int]) -> int:
     while True:
         port = random.randint(_FIRST, _LAST)
-        if port not in taken and _is_free(port):
+        if port not in taken and _is_free(port) and _claim(port):
             return port
+
+
+def _claim(port: int) -> bool:
+    """Hold a name for `port` that only one process can hold, until this one ends; whether it could be had.
+
+    Linux's abstract sockets leave nothing behind, and belong to a network namespace as ports do.
+    """
+    claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        claim.bind(f"\0headend-port-{port}")
+    except OSError:
+        claim.close()
+        return False
+    _claims.append(claim)
+    if len(_claims) > _CLAIMS:
+        _claims.popleft().close()
+    return True
 
 
 def holder(port: int) -> str:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import time
 from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,6 +13,7 @@ import numpy as np
 import onnx
 import psutil
 from onnx import TensorProto, helper
+from waiting import free_ports
 
 from models.build import build
 from models.bundle import Bundle
@@ -96,7 +95,7 @@ class Triton:
     def __init__(self, folder: Path, fleet: Fleet) -> None:
         self.fleet = fleet
         self.repository, self.runtime, self.log = folder / "repository", folder / "runtime", folder / "log"
-        self.http_port, self.grpc_port, self.metrics_port = _free_ports(3)
+        self.http_port, self.grpc_port, self.metrics_port = free_ports(3)
         self.http, self.grpc = f"127.0.0.1:{self.http_port}", f"127.0.0.1:{self.grpc_port}"
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -146,11 +145,3 @@ class Triton:
                 self.process.wait()
         for path in self.shared_memory():
             path.unlink(missing_ok=True)
-
-
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from waiting import free_ports
 
 HEADEND = Path(sys.executable).with_name("headend")
 
@@ -34,12 +35,8 @@ def headend(tmp_path):
 @pytest.fixture
 def ports():
     """Four ports that are free, and one that is not."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(5)]
-    numbers = [each.getsockname()[1] for each in sockets]
-    for each in sockets[1:]:
-        each.close()
-    yield numbers
-    sockets[0].close()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        yield [taken.getsockname()[1], *free_ports(4)]
 
 
 def fleet_file(tmp_path, front_door, peer, models="{}"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -108,6 +109,23 @@ class RunningSite:
             f"http://127.0.0.1:{self.view.ports.admin}/stats", params={"filter": pattern}, timeout=5
         ).text
         return {name: int(value) for name, _, value in (line.partition(": ") for line in text.splitlines())}
+
+    def statistics(self, model: str) -> dict[str, Any]:
+        """What Triton has done here for `model`."""
+        answer = httpx.get(f"{self.url}/v2/models/{model}/stats", headers={"x-headend-hop": "1"})
+        found: dict[str, Any] = answer.json()["model_stats"][0]
+        return found
+
+    def logged(self, wanted: Callable[[dict[str, Any]], bool], number: int = 1) -> list[dict[str, Any]]:
+        """At least `number` entries of the access log, which Envoy writes now and then."""
+
+        def entries() -> list[dict[str, Any]]:
+            lines = (self.directory / "access.log").read_text().splitlines(keepends=True)
+            found = [entry for line in lines if line.endswith("\n") and wanted(entry := json.loads(line))]
+            return found if len(found) >= number else []
+
+        log: list[dict[str, Any]] = until(entries, f"{number} such entries in the access log", 60)
+        return log
 
     def restart(self, part: str) -> None:
         self.parts[part].start()

@@ -94,7 +94,7 @@ def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
         site.view = replace(site.view, ports=replace(site.view.ports, inside=inside))
         plain_sites.write(site)
         with plain_sites.running(site):
-            until(lambda: httpx.get(f"{site.url}/readyz").status_code == 200, "ready")
+            until(lambda: httpx.get(f"{site.url}/readyz").status_code == 200, "ready", 60)
             yield Door(site, KeyStore("f"), issuer, fleet.access)
 
 

@@ -105,11 +105,9 @@ async def test_a_deadline_ends_what_takes_longer(two: Any) -> None:
 
 async def test_what_would_be_late_is_refused_at_once(two: Any) -> None:
     """`guarded` takes half a second: what has 400 ms is not even begun, at no site."""
-    statistics = [f"{site.url}/v2/models/guarded/stats" for site in (two.here, two.there)]
 
     def executed() -> int:
-        found = (httpx.get(url, headers={"x-headend-hop": "1"}).json() for url in statistics)
-        return sum(each["model_stats"][0]["inference_count"] for each in found)
+        return sum(site.statistics("guarded")["inference_count"] for site in (two.here, two.there))
 
     before = executed()
     async with httpx.AsyncClient(base_url=two.here.url) as client:
@@ -129,7 +127,6 @@ class Heard:
     """What one class's clients were told."""
 
     statuses: Counter[int] = field(default_factory=Counter)
-    seconds: list[float] = field(default_factory=list)
     attempts: list[int] = field(default_factory=list)
 
 
@@ -152,8 +149,6 @@ async def test_under_twice_the_load_live_holds_and_nothing_collapses(two: Any) -
             found = heard[class_]
             found.statuses[answer.status_code] += 1
             found.attempts.append(int(answer.headers["x-envoy-attempt-count"]))
-            if answer.status_code == 200:
-                found.seconds.append(time.monotonic() - at)
 
         begin = time.monotonic() + 0.2
         starts = [
@@ -170,9 +165,17 @@ async def test_under_twice_the_load_live_holds_and_nothing_collapses(two: Any) -
     assert answered["interactive"] > 0.95, told
     # A machine that is slow in sending offers less than twice the load.
     assert answered["batch"] < 0.5 * max(sent) / lasts, told
-    # Of most: what the slowest waited for may be this machine. `loadtests/testbed` measures them.
-    assert float(np.median(heard["live"].seconds)) < 0.6
     # 50 a second fit; what is left over by the urgent classes goes to batch.
     assert sum(found.statuses[200] for found in heard.values()) > 0.9 * 50 * lasts, told
     for class_, found in heard.items():
         assert max(found.attempts) <= ATTEMPTS[class_]
+
+    # In units of the model's own work, for all that takes time is slow on a slow machine: seen by Triton,
+    # nobody waits for more than the room holds; seen by the door, live has its answer within 15 x 40 ms.
+    took: dict[str, float] = {}
+    for site in (two.here, two.there):
+        done = site.statistics("paced")["inference_stats"]
+        took = {part: done[part]["ns"] / done[part]["count"] / 1e6 for part in ("queue", "compute_infer")}
+        assert took["queue"] < site.view.rooms["model.paced"].total * took["compute_infer"], took
+    live = two.here.logged(lambda entry: entry["pool"] == "paced" and entry["class"] == "live", 75)
+    assert float(np.quantile([entry["duration_ms"] for entry in live], 0.9)) < 15 * took["compute_infer"]

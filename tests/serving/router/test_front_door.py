@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import queue
-import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import grpc as raw_grpc
@@ -326,7 +324,7 @@ class TestHttp:
     ) -> None:
         headers = {"x-request-id": "id-of-mine", "authorization": "Bearer hush"}
         client.post("/v1/moderations?token=hush", content=b"hush", headers=headers)
-        entry = _log_entry(two.here.directory / "access.log", "id-of-mine")
+        (entry,) = two.here.logged(lambda entry: entry["request_id"] == "id-of-mine")
         assert "hush" not in json.dumps(entry)
         assert {
             key: entry[key] for key in ("site", "method", "path", "pool", "upstream_site", "attempts")
@@ -378,14 +376,3 @@ def _raw(base: str, method: str, path: str) -> httpx.Response:
     url = httpx.URL(base).copy_with(raw_path=path.encode())
     with httpx.Client() as client:
         return client.request(method, url)
-
-
-def _log_entry(log: Path, request_id: str) -> dict[str, Any]:
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        for line in log.read_text().splitlines():
-            entry: dict[str, Any] = json.loads(line)
-            if entry["request_id"] == request_id:
-                return entry
-        time.sleep(0.2)
-    raise AssertionError(f"{request_id} is not in {log}")

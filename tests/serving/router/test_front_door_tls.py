@@ -90,7 +90,7 @@ def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
                 except httpx.TransportError:
                     return False
 
-            until(ready, "ready")
+            until(ready, "ready", 60)
         yield found
 
 

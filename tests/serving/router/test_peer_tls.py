@@ -68,7 +68,7 @@ def sites(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sites]:
             authority.renew(name)
         with plain_sites.running(a, b):
             for each in (a, b):
-                until(lambda url=each.url: _answered_by(url, "x"), f"both sites through {each.url}")
+                until(lambda url=each.url: _answered_by(url, "x"), f"both sites through {each.url}", 60)
             yield Sites(a, b, authority, root)
 
 
@@ -97,7 +97,7 @@ def _knock(site: RunningSite, identity: SiteIdentity, *, show: bool = True) -> i
 def test_sites_answer_for_each_other(sites: Sites) -> None:
     for door, other in ((sites.a, "b"), (sites.b, "a")):
         busy = door.view.local.name
-        until(lambda door=door, busy=busy, other=other: _answered_by(door.url, busy) == other, "a hop")
+        until(lambda door=door, busy=busy, other=other: _answered_by(door.url, busy) == other, "a hop", 60)
         healthy = "cluster.app.review.http.health_check.healthy"
         until(lambda door=door, name=healthy: door.stats(name)[name] == 2, "probes over TLS too", 15)
         assert door.stats("ssl.handshake")["cluster.app.review.http.ssl.handshake"] > 0
@@ -140,12 +140,12 @@ def test_a_site_that_pretends_to_be_another_is_not_asked(sites: Sites) -> None:
     before = sites.a.stats(failures)[failures]
     _put(pretender, identity)
     try:
-        until(lambda: sites.a.stats(failures)[failures] > before, "a refusal")
-        until(lambda: _answered_by(sites.a.url, "a") is None, "no hop to the pretender")
+        until(lambda: sites.a.stats(failures)[failures] > before, "a refusal", 60)
+        until(lambda: _answered_by(sites.a.url, "a") is None, "no hop to the pretender", 60)
     finally:
         sites.authority.revoke("c")
         _put(SiteIdentity(sites.root / "kept"), identity)
-    until(lambda: _answered_by(sites.a.url, "a") == "b", "a hop again")
+    until(lambda: _answered_by(sites.a.url, "a") == "b", "a hop again", 60)
 
 
 def _put(source: SiteIdentity, target: SiteIdentity) -> None:
@@ -195,7 +195,7 @@ def test_renewal_and_rotation_under_traffic_drop_nothing(sites: Sites) -> None:
             sites.authority.rotate(["a", "b"])
             sites.authority.distribute(["a", "b"])
             asked = traffic.seen["200 b"]
-            until(lambda asked=asked: traffic.seen["200 b"] > asked + 50, "traffic between the steps")
+            until(lambda asked=asked: traffic.seen["200 b"] > asked + 50, "traffic between the steps", 60)
             time.sleep(0.5)
     assert set(traffic.seen) == {"200 b"}
     assert SiteIdentity.of("f", "b").read_certificate().serial_number != serial
@@ -212,7 +212,7 @@ def test_a_revoked_site_is_shut_out_and_comes_back(sites: Sites) -> None:
         until(lambda: _knock(sites.a, b) is None, "a refusal", 10)
     until(lambda: _answered_by(sites.a.url, "a") is None, "no hop, on old connections neither", 10)
     sites.authority.issue("b", b)
-    until(lambda: _answered_by(sites.a.url, "a") == "b", "a hop again")
+    until(lambda: _answered_by(sites.a.url, "a") == "b", "a hop again", 60)
 
 
 def test_what_the_plan_leads_to_a_dead_site_comes_home(sites: Sites) -> None:
@@ -220,7 +220,7 @@ def test_what_the_plan_leads_to_a_dead_site_comes_home(sites: Sites) -> None:
     a, out = sites.a, sites.a.directory / "envoy"
     plan = {(Pool("app", "review"), DEFAULT_CLASS): {"b": 1.0}}
     envoy.write_shares(replace(a.view, plan=plan), out)
-    until(lambda: _answered_by(a.url, "x") == "b", "the plan is followed")
+    until(lambda: _answered_by(a.url, "x") == "b", "the plan is followed", 60)
     sites.b.parts["envoy"].kill()
     try:
         assert {_answered_by(a.url, "x") for _ in range(30)} == {"a"}

@@ -2,6 +2,8 @@
 
 import os
 import socket
+import subprocess
+import sys
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -26,6 +28,19 @@ def test_a_kept_port_stays_while_it_is_free():
         second = ports.choose(["a", "b"], first, set())
         assert second["a"] != first["a"]
         assert second["b"] == first["b"]
+
+
+def test_what_one_process_has_chosen_no_other_chooses(monkeypatch):
+    """Nothing listens yet: where two ports are left, one process gets both, and another none of them."""
+    monkeypatch.setattr(ports, "_FIRST", 32_600)
+    monkeypatch.setattr(ports, "_LAST", 32_601)
+    assert set(ports.choose(["a", "b"], {}, set()).values()) == {32_600, 32_601}
+    other = "from serving.site import ports; ports._FIRST, ports._LAST = 32_600, 32_602; "
+    other += "print(*ports.choose('a', {}, set()).values())"
+    told = subprocess.run(
+        [sys.executable, "-c", other], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert told.stdout == "32602\n"
 
 
 def test_a_holder_is_named():

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from waiting import free_ports
 
 from serving.site.machine import State
 from serving.site.process import memory
@@ -18,14 +18,8 @@ from serving.site.spec import PartSpec, SiteDirectory, SiteSpec
 PART = Path(__file__).with_name("part.py")
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 def part(name, *options, **more):
-    port = free_port()
+    (port,) = free_ports(1)
     url = f"http://127.0.0.1:{port}"
     argv = [sys.executable, str(PART), str(port), *map(str, options)]
     return PartSpec(name=name, argv=argv, ports={"http": port}, ready=url, **{"grace_s": 2, **more})

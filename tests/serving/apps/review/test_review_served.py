@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 
 import httpx
 import openai
@@ -17,6 +15,7 @@ import uvicorn
 from fastapi.testclient import TestClient
 from PIL import Image
 from review_parts import image_part
+from waiting import free_ports
 
 from models.bundle import Bundle
 from serving.apps.config import AppsConfig
@@ -26,12 +25,6 @@ from serving.triton import server
 from serving.triton.repository import write_repository
 
 pytestmark = [pytest.mark.e2e, pytest.mark.build]
-
-
-def free_ports(count: int) -> list[int]:
-    with ExitStack() as held:
-        sockets = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [each.getsockname()[1] for each in sockets]
 
 
 def until(answers: Callable[[], bool], what: str) -> None:
