@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import httpx
@@ -122,20 +122,11 @@ async def test_what_would_be_late_is_refused_at_once(two: Any) -> None:
         await grpc.infer("guarded", tensors(), client_timeout=5)
 
 
-@dataclass
-class Heard:
-    """What one class's clients were told."""
-
-    statuses: Counter[int] = field(default_factory=Counter)
-    attempts: list[int] = field(default_factory=list)
-
-
 async def test_under_twice_the_load_live_holds_and_nothing_collapses(two: Any) -> None:
     """Both sites do 25 a second each; 100 a second come to one door, open-loop."""
     rates: dict[Class, int] = {"live": 15, "interactive": 20, "batch": 65}
     lasts = 5.0
-    heard: dict[Class, Heard] = {class_: Heard() for class_ in rates}
-    sent: list[float] = []
+    told: dict[Class, Counter[int]] = {class_: Counter() for class_ in rates}
 
     async with httpx.AsyncClient(
         base_url=two.here.url, limits=httpx.Limits(max_connections=400), timeout=30
@@ -143,12 +134,8 @@ async def test_under_twice_the_load_live_holds_and_nothing_collapses(two: Any) -
 
         async def one(class_: Class, at: float) -> None:
             await asyncio.sleep(max(0.0, at - time.monotonic()))
-            headers = {"x-headend-class": class_}
-            sent.append(time.monotonic() - begin)
-            answer = await client.post(infer("paced"), json=BODY, headers=headers)
-            found = heard[class_]
-            found.statuses[answer.status_code] += 1
-            found.attempts.append(int(answer.headers["x-envoy-attempt-count"]))
+            answer = await client.post(infer("paced"), json=BODY, headers={"x-headend-class": class_})
+            told[class_][answer.status_code] += 1
 
         begin = time.monotonic() + 0.2
         starts = [
@@ -158,17 +145,17 @@ async def test_under_twice_the_load_live_holds_and_nothing_collapses(two: Any) -
         ]
         await asyncio.gather(*(one(*start) for start in starts))
 
-    told = {class_: dict(found.statuses) for class_, found in heard.items()}
     assert all(set(found) <= {200, 429} for found in told.values()), told
-    answered = {class_: heard[class_].statuses[200] / (rate * lasts) for class_, rate in rates.items()}
+    answered = {class_: told[class_][200] / (rate * lasts) for class_, rate in rates.items()}
     assert answered["live"] == 1, told
     assert answered["interactive"] > 0.95, told
+    log = two.here.logged(lambda entry: entry["pool"] == "paced" and entry["method"] == "POST", len(starts))
+    came = [datetime.fromisoformat(entry["time"]).timestamp() for entry in log]
     # A machine that is slow in sending offers less than twice the load.
-    assert answered["batch"] < 0.5 * max(sent) / lasts, told
+    assert answered["batch"] < 0.5 * max(1.0, (max(came) - min(came)) / lasts), told
     # 50 a second fit; what is left over by the urgent classes goes to batch.
-    assert sum(found.statuses[200] for found in heard.values()) > 0.9 * 50 * lasts, told
-    for class_, found in heard.items():
-        assert max(found.attempts) <= ATTEMPTS[class_]
+    assert sum(found[200] for found in told.values()) > 0.9 * 50 * lasts, told
+    assert all(entry["attempts"] <= ATTEMPTS[entry["class"]] for entry in log)
 
     # In units of the model's own work, for all that takes time is slow on a slow machine: seen by Triton,
     # nobody waits for more than the room holds; seen by the door, live has its answer within 15 x 40 ms.
@@ -177,5 +164,5 @@ async def test_under_twice_the_load_live_holds_and_nothing_collapses(two: Any) -
         done = site.statistics("paced")["inference_stats"]
         took = {part: done[part]["ns"] / done[part]["count"] / 1e6 for part in ("queue", "compute_infer")}
         assert took["queue"] < site.view.rooms["model.paced"].total * took["compute_infer"], took
-    live = two.here.logged(lambda entry: entry["pool"] == "paced" and entry["class"] == "live", 75)
-    assert float(np.quantile([entry["duration_ms"] for entry in live], 0.9)) < 15 * took["compute_infer"]
+    live = [entry["duration_ms"] for entry in log if entry["class"] == "live"]
+    assert float(np.quantile(live, 0.9)) < 15 * took["compute_infer"]
