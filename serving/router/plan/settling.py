@@ -34,7 +34,7 @@ def probed(row: Row, others: Row) -> dict[str, float]:
 
 def tried(row: Row, others: Set[str]) -> dict[str, float]:
     """`row` with a few requests for each of `others`, of which nothing is known but that they are ready."""
-    if not others:
+    if not (row and others):
         return dict(row)
     kept = {site: (1 - TRIED) * share for site, share in row.items()}
     return {**kept, **dict.fromkeys(sorted(others), TRIED / len(others))}

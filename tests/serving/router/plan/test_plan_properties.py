@@ -13,6 +13,7 @@ from made_problems import CLS, problem
 from serving.fleet import CLASSES
 from serving.fleet.balancing import Balancing, Placement
 from serving.router.plan import Member, Plan, Problem, plan
+from serving.router.plan.settling import TRIED
 
 few = settings(max_examples=15, deadline=None)
 NAMES = ("a", "b", "c", "d", "e")
@@ -67,6 +68,26 @@ def test_shares_sum_to_one_and_all_that_is_offered_is_placed(of: Problem) -> Non
         assert all(np.isfinite(share) and share >= 0 for share in row.values())
     offered = sum(float(rates.sum()) for rates in of.pools[0].offered.values())
     assert sum(loads(made).values()) == pytest.approx(offered, rel=1e-4, abs=1e-4)
+
+
+@few
+@given(problems(), st.data())
+def test_sites_of_which_nothing_is_known_keep_their_own_and_are_tried(
+    of: Problem, data: st.DataObject
+) -> None:
+    pool = of.pools[0]
+    strange = sorted(set(of.sites) - {member.site for member in pool.members})
+    unmeasured = frozenset(name for name in strange if data.draw(st.booleans()))
+    untried = frozenset(name for name in unmeasured if data.draw(st.booleans()))
+    made = plan(replace(of, pools=(replace(pool, unmeasured=unmeasured, untried=untried),)))
+    for (door, _, _), row in made.shares.items():
+        assert sum(row.values()) == pytest.approx(1)
+        if door in unmeasured:
+            assert row == {door: 1.0}
+        else:
+            tried = sum(share for site, share in row.items() if site in untried)
+            assert tried == pytest.approx(TRIED if untried else 0, rel=0.01)
+            assert not row.keys() & (unmeasured - untried)
 
 
 @few
