@@ -104,6 +104,8 @@ def agent(
     return PartSpec(
         name="agent",
         argv=[sys.executable, "-m", "serving.router.agent", str(path)],
+        # The plan's matrices are small: more threads would only wait for each other, with all cores busy.
+        env={"OPENBLAS_NUM_THREADS": "1"},
         ports=_of_part(ports, "agent"),
         ready=f"{own}/ready",
         alive=f"{own}/alive",
