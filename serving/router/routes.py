@@ -214,6 +214,9 @@ def _cluster(view: FleetView, call: Call, pool: Pool, scope: Scope, class_: Clas
     """Where to: a cluster, or what chooses one."""
     if scope == "fleet" and view.local not in view.sites_of(pool):
         return {"cluster": away_cluster(pool, class_)}
+    if scope == "local" and call.is_question and pool.kind == "model":
+        # Other sites ask every second whether it is ready: that must not count as a request in its room.
+        return {"cluster": local_cluster(SERVER, call.speaks)}
     name = (home_cluster if scope == "fleet" else local_cluster)(pool, call.speaks)
     return {
         "cluster_specifier_plugin"

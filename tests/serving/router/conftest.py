@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from router_parts import Part, RunningSite
+from router_parts import Part, RunningSite, settles
 from waiting import free_ports
 
 from serving.fleet import Fleet
@@ -104,6 +104,8 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Two]:
             part.start()
         for part in parts:
             part.wait()
+        for site in (sites.here, sites.there):
+            settles(lambda site=site: all(map(site.finds, ("echo", "slow", "guarded", "paced"))))
         yield sites
     finally:
         for part in parts:

@@ -110,6 +110,11 @@ class RunningSite:
         ).text
         return {name: int(value) for name, _, value in (line.partition(": ") for line in text.splitlines())}
 
+    def finds(self, model: str) -> bool:
+        """Whether `model` has passed a probe at both sites: the first ones may have come too early."""
+        healthy = self.stats(rf"^cluster\.model\.{model}\.(http|grpc)\.membership_healthy$")
+        return list(healthy.values()) == [len(SITES)] * 2
+
     def statistics(self, model: str) -> dict[str, Any]:
         """What Triton has done here for `model`."""
         answer = httpx.get(f"{self.url}/v2/models/{model}/stats", headers={"x-headend-hop": "1"})

@@ -62,8 +62,12 @@ async def test_batch_is_refused_where_others_still_wait(two: Any) -> None:
         for class_, taken in {"batch": 2, "interactive": 4, "live": 4}.items():
             answers = await ask(client, "guarded", 6, **{"class": class_})
             refused = [each for each in answers if each.status_code == 429]
+            told = [
+                tuple(each.headers.get(name) for name in ("x-headend-site", "x-envoy-attempt-count"))
+                for each in answers
+            ]
             # Two that come at once may both take the last place of a site.
-            assert 6 - taken - 2 <= len(refused) <= 6 - taken, class_
+            assert 6 - taken - 2 <= len(refused) <= 6 - taken, (class_, told)
             assert {each.status_code for each in answers} == {200, 429}
             for each in refused:
                 assert each.json() == {"error": FULL}
@@ -123,9 +127,9 @@ async def test_what_would_be_late_is_refused_at_once(two: Any) -> None:
 
 
 async def test_under_twice_the_load_live_holds_and_nothing_collapses(two: Any) -> None:
-    """Both sites do 25 a second each; 100 a second come to one door, open-loop."""
-    rates: dict[Class, int] = {"live": 15, "interactive": 20, "batch": 65}
-    lasts = 5.0
+    """Both sites do 5 a second each; 20 a second come to one door, open-loop."""
+    rates: dict[Class, int] = {"live": 3, "interactive": 4, "batch": 13}
+    lasts = 12.0
     told: dict[Class, Counter[int]] = {class_: Counter() for class_ in rates}
 
     async with httpx.AsyncClient(
@@ -153,12 +157,12 @@ async def test_under_twice_the_load_live_holds_and_nothing_collapses(two: Any) -
     came = [datetime.fromisoformat(entry["time"]).timestamp() for entry in log]
     # A machine that is slow in sending offers less than twice the load.
     assert answered["batch"] < 0.5 * max(1.0, (max(came) - min(came)) / lasts), told
-    # 50 a second fit; what is left over by the urgent classes goes to batch.
-    assert sum(found[200] for found in told.values()) > 0.9 * 50 * lasts, told
+    # 10 a second fit; what is left over by the urgent classes goes to batch.
+    assert sum(found[200] for found in told.values()) > 0.9 * 10 * lasts, told
     assert all(entry["attempts"] <= ATTEMPTS[entry["class"]] for entry in log)
 
     # In units of the model's own work, for all that takes time is slow on a slow machine: seen by Triton,
-    # nobody waits for more than the room holds; seen by the door, live has its answer within 15 x 40 ms.
+    # nobody waits for more than the room holds; by the door, live has its answer within 15 times its work.
     took: dict[str, float] = {}
     for site in (two.here, two.there):
         done = site.statistics("paced")["inference_stats"]
