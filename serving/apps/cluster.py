@@ -44,7 +44,7 @@ def environment(run_dir: Path) -> dict[str, str]:
         "RAY_worker_register_timeout_seconds": "200",
         "RAY_gcs_server_request_timeout_seconds": "200",
         "RAY_raylet_start_wait_time_s": "200",
-        # How often Serve's controller looks after its replicas; ten times a second would be half its work.
+        # Serve's controller looks after its replicas ten times a second by default: an idle site pays for it.
         "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.5",
         # Nobody reads Ray's own metrics here, and collecting them costs each process CPU time.
         "RAY_enable_metrics_collection": "0",
