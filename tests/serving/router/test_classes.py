@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from datetime import datetime
 from typing import Any
 
 import httpx
@@ -154,9 +153,7 @@ async def test_under_twice_the_load_live_holds_and_nothing_collapses(two: Any) -
     assert answered["live"] == 1, told
     assert answered["interactive"] > 0.95, told
     log = two.here.logged(lambda entry: entry["pool"] == "paced" and entry["method"] == "POST", len(starts))
-    came = [datetime.fromisoformat(entry["time"]).timestamp() for entry in log]
-    # A machine that is slow in sending offers less than twice the load.
-    assert answered["batch"] < 0.5 * max(1.0, (max(came) - min(came)) / lasts), told
+    assert answered["batch"] < 0.5, told
     # 10 a second fit; what is left over by the urgent classes goes to batch.
     assert sum(found[200] for found in told.values()) > 0.9 * 10 * lasts, told
     assert all(entry["attempts"] <= ATTEMPTS[entry["class"]] for entry in log)
