@@ -30,6 +30,7 @@ from serving.router.xds import Json, extension, per_route
 NEVER_FORWARDED = ("authorization", "x-api-key", CREDENTIAL_HEADER)
 """Headers that hold secrets: no app, model or other site sees them."""
 
+DENIED = "Your key or token does not have the role that this call needs."
 _TOO_FAST = "Your tenant sends more requests a second than it may."
 _TOO_MANY = "Your tenant has as many requests under way as it may."
 
@@ -40,7 +41,6 @@ _NOBODY = f"nobody:{{SHA}}{base64.b64encode(bytes(20)).decode()}"
 """Envoy takes no empty list; no secret is known that has this digest."""
 _NO_KEYS = "Your token cannot be checked yet: its issuer's keys could not be fetched so far."
 _NAMELESS = "This token does not say which tenant it is of."
-_DENIED = "Your key or token does not have the role that this call needs."
 
 
 def filters(view: FleetView, keys: Callable[[str], Json]) -> list[Json]:
@@ -189,7 +189,8 @@ def _header_input(name: str) -> Json:
 def _token_script() -> Json:
     """What looks at what a token allows."""
     name, nameless = "envoy.filters.http.lua", json.dumps(_NAMELESS)
-    script = scripts.http_filter(name, "roles", "token", nameless=nameless, **_ROLES)
+    denied = json.dumps(DENIED)
+    script = scripts.http_filter(name, "roles", "token", nameless=nameless, denied=denied, **_ROLES)
     return _skip_if("headend.token", KEY_HEADER, True, script)
 
 
@@ -211,7 +212,6 @@ _ROLES = {
         *(_pattern(path=f"/{protocol.SERVICE}/{name}") for name in ("ModelInfer", "ModelStreamInfer")),
     ),
     "statistics": _patterns(_pattern(suffix="/stats"), _pattern(path=f"/{protocol.SERVICE}/ModelStatistics")),
-    "denied": json.dumps(_DENIED),
 }
 """For the scripts: what only callers of one role may ask."""
 

@@ -48,6 +48,11 @@ def management() -> Iterator[Json]:
     yield refuse(methods, 403, _MANAGEMENT, _PERMISSION_DENIED)
 
 
+def denied() -> Json:
+    """To a caller without the role for what it asks."""
+    return refuse({"prefix": "/"}, 403, access.DENIED)
+
+
 def draining(view: FleetView, pool: Pool) -> Json:
     """To other front doors, which ask whether this site is ready: no. Requests on their way are answered."""
     return refuse(

@@ -27,7 +27,8 @@ Scope = Literal["fleet", "local"]
 """Whether another site may be asked."""
 
 HOP_HEADER = "x-headend-hop"
-"""Present on what has come from another site: such a request goes no further."""
+"""`1` on what has come from another site: such a request goes no further. `denied` on what the front door's
+filters let through only to be refused: its caller is known, and lacks a role."""
 SITE_HEADER = "x-headend-site"
 """On answers: the site that gave them."""
 SITE = "%METADATA(UPSTREAM_HOST:headend:site)%"
@@ -70,7 +71,10 @@ def front_door(view: FleetView, out: Path) -> Json:
     own = list(answers.own(view))
     tree = by_header(
         HOP_HEADER,
-        {"1": _tree(view, "local", own, [no_further])},
+        {
+            "1": _tree(view, "local", own, [no_further]),
+            **({"denied": routes([answers.denied()])} if view.access else {}),
+        },
         _tree(view, "fleet", own, answers.unknown(view)),
     )
     return _configuration(

@@ -25,14 +25,16 @@ function envoy_on_request(handle)
     handle:respond({ [":status"] = "401", ["www-authenticate"] = "Bearer" }, wrong)
     return
   end
-  if lacks_role(headers, key.infer, key.operate) then
-    handle:respond({ [":status"] = "403" }, denied)
-    return
-  end
   headers:replace("x-headend-credential", "Basic " .. handle:base64Escape(id .. ":" .. secret))
   headers:replace("x-headend-tenant", key.tenant)
   headers:replace("x-headend-roles", key.roles)
   headers:replace("x-headend-top-class", key.class)
+  if lacks_role(headers, key.infer, key.operate) then
+    -- The routes say so, which come after the secret's check: without it nobody learns what a key allows.
+    headers:replace("x-headend-hop", "denied")
+    handle:clearRouteCache()
+    return
+  end
   local asked = headers:get("x-headend-class")
   if rank[asked] and rank[asked] > rank[key.class] then
     headers:replace("x-headend-class", key.class)

@@ -1,6 +1,5 @@
 -- Whether a caller who has only one of the roles asks for what the other allows. Above it stand, written by
--- the front door's configuration: `inference` and `statistics`, lists of Lua patterns of paths; `denied`, what
--- to say.
+-- the front door's configuration: `inference` and `statistics`, lists of Lua patterns of paths.
 local function among(patterns, path)
   for index = 1, #patterns do
     if string.find(path, patterns[index]) then return true end

@@ -193,6 +193,12 @@ def test_roles(door: Door) -> None:
     assert caught.value.code() == grpc.StatusCode.PERMISSION_DENIED
 
 
+def test_only_who_knows_a_keys_secret_learns_its_roles(door: Door) -> None:
+    of_operator, of_other = door.key(roles=["operate"]).split("_"), door.key().split("_")
+    forged = "_".join([*of_operator[:2], *of_other[2:]])
+    assert door.ask(forged).status_code == 401
+
+
 def test_tokens(door: Door) -> None:
     seen = door.seen(door.issuer.token(headend_class="live"))
     assert seen["x-headend-tenant"] == "radio"
