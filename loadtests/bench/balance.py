@@ -2,7 +2,7 @@
 
 Capacities 1:2:4:8, round trips from 2 to 80 ms, clients evenly spread, in proportion to capacity, most where
 capacity is least, or most at one site after the other. Every policy gets the same arrivals; what it hears of
-other sites is a second old. Figures are simulated, so they are the same on every machine.
+other sites is a second old. Figures are simulated: how busy the machine is does not move them.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ def run(cells: Sequence[Cell], policies: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def publish(name: str, out: Path, cells: Sequence[Mapping[str, Any]], seeds: Iterable[int]) -> Path:
-    """Write `out/<name>.json`. Figures are simulated, so they are the same on every machine, however busy."""
+    """Write `out/<name>.json`. Figures are simulated: how busy the machine is does not move them."""
     out.mkdir(parents=True, exist_ok=True)
     document = {
         "benchmark": name,

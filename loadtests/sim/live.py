@@ -22,6 +22,7 @@ class _Told:
     turn: int
     """Of the plan that they come from."""
     first: dict[int, float]
+    """Those with a share."""
     only: int | None
     """The one site with a share, where there is just one."""
     last: frozenset[int]
@@ -71,6 +72,8 @@ def _lead(view: View, told: _Told, sites: Sequence[int]) -> int | None:
     # Load falls to the last resort in the measure in which sites with a share are missing.
     if not first or (last and view.random.random() * len(told.first) >= len(first)):
         return view.random.choice(last or sites)
+    if len(first) == 1:
+        return first[0]
     return view.random.choices(first, [told.first[site] for site in first])[0]
 
 
@@ -78,13 +81,18 @@ def _told(view: View, fleet: FleetView, class_: Class, turn: int) -> _Told:
     split = shares(fleet, view.pool, class_)
     numbers = {name: number for number, name in enumerate(view.names)}
     first = {numbers[name]: share for name, share in split.items() if share > 0}
+    threshold = fleet.threshold(view.pool) or _ALWAYS_BY_SHARES
+    if 0 < (own := split.get(fleet.local.name, 0.0)) < 1:
+        stays = threshold.kept(own)
+        first = {site: share * (1 - stays) / (1 - own) for site, share in first.items()}
+        first[numbers[fleet.local.name]] = stays
     return _Told(
         turn=turn,
         first=first,
         only=next(iter(first)) if len(first) == 1 else None,
         last=frozenset(numbers[name] for name, share in split.items() if not share),
         room=rooms(fleet, view.pool)[class_] if fleet.counts(view.pool) else None,
-        threshold=fleet.thresholds.get(view.pool.key, _ALWAYS_BY_SHARES),
+        threshold=threshold,
     )
 
 

@@ -78,7 +78,7 @@ def _figures(view: FleetView, pool: Pool) -> Iterator[tuple[str, float]]:
     if view.counts(pool):
         for class_, room in rooms(view, pool).items():
             yield f"room.{class_}", room
-    threshold = None if view.transition.draining else view.thresholds.get(pool.key)
+    threshold = view.threshold(pool)
     if threshold or view.counts(pool):
         yield "counted", 1
     if threshold:

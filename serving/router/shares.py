@@ -34,8 +34,11 @@ def shares(view: FleetView, pool: Pool, class_: Class) -> dict[str, float]:
 
 
 def kept(view: FleetView, pool: Pool, class_: Class) -> float:
-    """The share of `pool`'s load in `class_` that stays here."""
-    return shares(view, pool, class_).get(view.local.name, 0.0)
+    """The share of `pool`'s load in `class_` that stays here of what finds no server idle; what does stays in
+    any case (`Threshold.stay_below`), and both together make up this site's share."""
+    share = shares(view, pool, class_).get(view.local.name, 0.0)
+    threshold = view.threshold(pool)
+    return threshold.kept(share) if threshold else share
 
 
 def away(view: FleetView, pool: Pool, class_: Class) -> tuple[dict[str, float], list[str]]:

@@ -110,11 +110,17 @@ class Threshold:
     """When a request leaves this site, by how many are in flight here; in between, shares decide."""
 
     stay_below: int
-    """With fewer, it stays: a server is idle."""
+    """With fewer, it stays: a server is idle, and no other site would answer sooner."""
     leave_at: int
     """With so many or more, it leaves: it would wait longer here than the way and the wait elsewhere take."""
     guests_at: int
     """With so many or more, what another site has led here is turned back, once."""
+    idle: float = 0.0
+    """The share of requests that stay because a server is idle, by the plan; below 1."""
+
+    def kept(self, share: float) -> float:
+        """How much stays of what finds no server idle, for `share` of all to stay."""
+        return max(0.0, (share - self.idle) / (1 - self.idle))
 
 
 @dataclass(frozen=True)
@@ -208,6 +214,10 @@ class FleetView:
     def counts(self, pool: Pool) -> bool:
         """Whether this front door counts what is in flight here, and keeps it within the room."""
         return pool.key in self.rooms and self.local.answers(pool)
+
+    def threshold(self, pool: Pool) -> Threshold | None:
+        """When a request leaves this site whatever the shares say; None: never, or the site drains."""
+        return None if self.transition.draining else self.thresholds.get(pool.key)
 
     def room_of(self, pool: Pool) -> int:
         """Requests in flight that this site takes of `pool` before it refuses."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from serving.fleet import CLASSES, Class
 from serving.router.plan.planner import MOST_KNOWN, PoolPlan
 from serving.router.plan.problem import PoolProblem, Problem
 from serving.router.plan.settling import PROBED, Row
+from serving.router.plan.thresholds import NEVER, threshold
 from serving.router.view import Pool
 
 FULL = 0.999
@@ -119,7 +120,25 @@ def _general(
         if offered.get(class_, 0.0) > solved.most_away[number]
     ]
     words += [f"Class {class_}: the line from {door} to other sites is full." for class_ in full]
-    return words
+    return [*words, *_at_once(planned, door, number)]
+
+
+def _at_once(planned: PoolPlan, door: str, number: int) -> Iterator[str]:
+    """What the front door does by itself, from one request to the next."""
+    limits = threshold(planned, number)
+    if limits is None:
+        return
+    if not limits.stay_below:
+        yield f"An idle server at {door} keeps no request: another site answers sooner all the same."
+    rules = [
+        (
+            limits.stay_below > 0,
+            f"with fewer than {limits.stay_below} in flight at {door} a request stays",
+        ),
+        (limits.leave_at < NEVER, f"with {limits.leave_at} or more one leaves"),
+        (limits.guests_at < NEVER, f"with {limits.guests_at} or more another site's is turned back, once"),
+    ]
+    yield f"Whatever the shares: {', '.join(rule for holds, rule in rules if holds)}."
 
 
 def _facts(planned: PoolPlan, rows: Mapping[Class, Row], door: str, number: int) -> tuple[SiteFacts, ...]:

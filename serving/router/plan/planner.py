@@ -90,11 +90,20 @@ class PoolPlan:
         return more
 
     @property
+    def has_thin_lines(self) -> bool:
+        """Whether any site's line is declared and bounds what may leave it."""
+        return any(bool(np.isfinite(solved.most_away).any()) for solved in self.classes.values())
+
+    @property
+    def used(self) -> Floats:
+        """By member, the load over capacity, as far as one can say how long a request takes."""
+        capacity = np.array([member.capacity for member in self.problem.members])
+        return np.asarray(np.minimum(self.load / capacity, MOST_KNOWN), np.float64)
+
+    @property
     def response_s(self) -> Floats:
         """By member, mean seconds from a request's arrival there to its answer, at these loads."""
-        capacity = np.array([member.capacity for member in self.problem.members])
-        share = np.minimum(self.load / capacity, MOST_KNOWN)
-        return response_s(self.problem.members, share[:, None])[:, 0]
+        return response_s(self.problem.members, self.used[:, None])[:, 0]
 
 
 def solve_all(problem: Problem, previous: Mapping[Pool, PoolPlan]) -> dict[Pool, PoolPlan]:

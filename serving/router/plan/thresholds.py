@@ -1,8 +1,9 @@
 """From how many requests in flight one more leaves its own site: a front door sees that at every moment.
 
 Shares follow rates over seconds; queues come and go within them. A front door counts what is at its own site
-at every moment, so it can do better than draw lots: a request that finds an idle server stays, one that would
-wait longer here than the way and the wait elsewhere take leaves, and shares decide what lies between.
+at every moment, so it can do better than draw lots: a request that finds an idle server stays, unless another
+site answers sooner all the same, one that would wait longer here than the way and the wait elsewhere take
+leaves, and shares decide what lies between.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import math
 import numpy as np
 
 from serving.router.plan.planner import PoolPlan
+from serving.router.plan.wait import idle
 from serving.router.view import Threshold
 
 NEVER = 1_000_000
@@ -20,6 +22,8 @@ GUESTS_WAIT = 1.5
 """A guest is turned back where it would wait by so much longer than this site's own requests do before they
 leave, and than for one request a server: its way here and home again is lost, and what waits at home is not
 known here. Where a faster site is near, its own leave at once; guests may come from a site that is slower."""
+MOST_IDLE = 0.999
+"""Nearly every request finds a server idle; those that do not have a share all the same."""
 
 
 def threshold(planned: PoolPlan, door: int) -> Threshold | None:
@@ -36,8 +40,12 @@ def threshold(planned: PoolPlan, door: int) -> Threshold | None:
     elsewhere = float((seconds + planned.response_s)[others].min())
     # With `n` in flight here, one more waits until all but the servers' share of them are through.
     waiting = max(0, math.ceil((elsewhere - member.single_s) * member.capacity))
+    stays = member.single_s <= elsewhere
+    # What leaves when no server is idle comes in bursts, which a thin line carries worse than servers do.
+    counts = stays and not planned.has_thin_lines
     return Threshold(
-        stay_below=member.instances,
+        stay_below=member.instances if stays else 0,
+        idle=min(MOST_IDLE, idle(member, float(planned.used[home]))) if counts else 0.0,
         leave_at=min(NEVER, member.instances + waiting),
         guests_at=min(NEVER, member.instances + math.ceil(GUESTS_WAIT * max(waiting, member.instances))),
     )

@@ -20,6 +20,7 @@ Not covered: queues of bounded room, batching with a declared delay, and load th
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -29,11 +30,23 @@ GRID: Floats = np.concatenate([np.linspace(0, 0.8, 17), 1 - np.geomspace(0.17, 0
 """Loads, as shares of capacity, at which the cost is computed; straight lines in between."""
 
 
-def response_s(members: Sequence[Member], share: Floats) -> Floats:
-    """Mean seconds from arrival to answer, by member and load; `share`: loads over capacity, below 1.
+class _Busy(NamedTuple):
+    """Servers under a load; arrays are of shape (members, 1) or (members, loads)."""
 
-    `share` is of shape (loads,) or (members, loads).
-    """
+    servers: Floats
+    batch: Floats
+    full: Floats
+    """Seconds of a full execution."""
+    cv2: Floats
+    time: Floats
+    """Seconds of an execution of the batch that forms by itself."""
+    power: Floats
+    """k, above."""
+    met: Floats
+    """Its logarithm times k: of the share of requests that find no server idle, `u^k`."""
+
+
+def _busy(members: Sequence[Member], share: Floats) -> _Busy:
     figures = [(one.instances, one.single_s, one.max_batch, one.full, one.cv2) for one in members]
     c, single, batch, full, cv2 = np.array(figures, np.float64).reshape(-1, 5).T[..., None]
     capacity = c * batch / full
@@ -48,11 +61,26 @@ def response_s(members: Sequence[Member], share: Floats) -> Floats:
     power = np.sqrt(2 * (c + 1)) - 1
     # By logarithms: several times faster than raising to a power.
     with np.errstate(divide="ignore"):
-        residual = np.exp(power * np.log(busy)) * ((1 + cv2) / 2 / c) * time
-        queued = np.exp((power + 1) * np.log(share)) / (1 - share)
-    line = queued * ((1 / batch + cv2) / 2 * full / c)
-    response: Floats = time + residual + line
+        return _Busy(c, batch, full, cv2, time, power, power * np.log(busy))
+
+
+def response_s(members: Sequence[Member], share: Floats) -> Floats:
+    """Mean seconds from arrival to answer, by member and load; `share`: loads over capacity, below 1.
+
+    `share` is of shape (loads,) or (members, loads).
+    """
+    one = _busy(members, share)
+    residual = np.exp(one.met) * ((1 + one.cv2) / 2 / one.servers) * one.time
+    with np.errstate(divide="ignore"):
+        queued = np.exp((one.power + 1) * np.log(share)) / (1 - share)
+    line = queued * ((1 / one.batch + one.cv2) / 2 * one.full / one.servers)
+    response: Floats = one.time + residual + line
     return response
+
+
+def idle(member: Member, share: float) -> float:
+    """The share of requests that find a server idle at this load over capacity."""
+    return 1 - float(np.exp(_busy([member], np.array([share])).met)[0, 0])
 
 
 def marginal_s(members: Sequence[Member]) -> Floats:

@@ -6,12 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from test_router_config import demo_view, routes_in
 
 from serving.fleet import CLASSES, DEFAULT_CLASS, Fleet
-from serving.router import admission, envoy
+from serving.router import admission, envoy, shares
+from serving.router.transition import Transition
 from serving.router.view import FleetView, LocalPorts, Pace, Pool, Room, Threshold
 
 CLS = Pool("model", "ppocr-cls")
@@ -63,6 +65,17 @@ def test_figures_are_what_the_script_reads() -> None:
         "service_ms": "3",
         "per_request_ms": "1.5",
     }
+
+
+@given(st.floats(0, 1), st.floats(0, 0.999))
+def test_what_stays_because_a_server_is_idle_counts_towards_the_share(share: float, idle: float) -> None:
+    threshold = Threshold(stay_below=1, leave_at=40, guests_at=60, idle=idle)
+    plan = {(CLS, "live"): {"hub": share, "edge": 1 - share}}
+    view = replace(demo_view(), plan=plan, thresholds={CLS.key: threshold})
+    kept = shares.kept(view, CLS, "live")
+    assert idle + (1 - idle) * kept == pytest.approx(max(share, idle))
+    draining = replace(view, transition=Transition(draining=True))
+    assert shares.kept(draining, CLS, "live") == 0
 
 
 FLEET = """

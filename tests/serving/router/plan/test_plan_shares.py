@@ -156,12 +156,29 @@ def test_thresholds_say_when_waiting_here_takes_longer() -> None:
     assert alone.thresholds("small") == {}
 
 
+def test_an_idle_server_keeps_no_request_that_a_faster_site_answers_sooner() -> None:
+    quick = Member("quick", 8, 0.004)
+    offered = {"interactive": {"small": 20}}
+    near = plan(problem([SMALL, quick], offered, rtt_ms=2)).thresholds("small")["model.cls"]
+    assert (near.stay_below, near.idle) == (0, 0)
+    words = plan(problem([SMALL, quick], offered, rtt_ms=2)).explain("small", CLS).sentences
+    assert "An idle server at small keeps no request: another site answers sooner all the same." in words
+    far = plan(problem([SMALL, quick], offered, rtt_ms=20)).thresholds("small")["model.cls"]
+    assert far.stay_below == 1
+    # Nearly all of 20 requests of 10 ms a second stay: one in five finds the server at work.
+    assert far.idle == pytest.approx(0.8, abs=0.02)
+    lines = {"request_bytes": 1e4, "uplink_bytes_per_s": np.array([1e7, 1e7])}
+    thin = plan(problem([SMALL, quick], offered, rtt_ms=20, **lines)).thresholds("small")["model.cls"]
+    assert (thin.stay_below, thin.idle) == (1, 0)
+
+
 def test_an_explanation_names_what_binds() -> None:
     made = plan(problem([SMALL, LARGE], {"interactive": {"small": 400}}))
     words = "\n".join(made.explain("small", CLS).sentences)
     assert "Clients bring 400 requests/s of class interactive to small." in words
     assert "large: " in words
     assert "10 ms away" in words
+    assert "Whatever the shares: with fewer than 1 in flight at small a request stays, with " in words
     with pytest.raises(UsageError, match="no site `nowhere`"):
         made.explain("nowhere", CLS)
 
