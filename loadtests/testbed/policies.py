@@ -4,17 +4,18 @@
 shares are written from here, by the code that the agents use:
 
 - `local-only`: every front door keeps all that it gets;
-- `waterfall`: local first, and what is too much for the site's room goes to the others (Traffic Director,
-  ServiceRouter): what headend's front doors do without a plan;
+- `waterfall`: local first, and what finds a line of `_SPILLS` goes to the others (Traffic Director,
+  ServiceRouter): what headend's front doors do without a plan, with a room as small as that;
 - `round-robin`: the same share for every site;
 - `least-request`: Envoy's choice of the less busy of two, across all sites as if they were one (the front
   door's own site is asked through its peer listener, as the others are: a fraction of a millisecond more);
 - `static`: shares by capacity, the same at every front door;
 - `slate-like`: see `slate`.
 
-Only `plan` and `waterfall` send on what is too much for a site; the others have room without end, as they
-would have in a plain Envoy. Not here: Envoy's client-side weighted round robin and load-aware locality, which
-need ORCA load reports with rates and utilisation in every answer; Triton sends none of that.
+Only `plan` and `waterfall` send on what is too much for a site, `plan` by the room that the model declares;
+the others have room without end, as they would have in a plain Envoy. Not here: Envoy's client-side weighted
+round robin and load-aware locality, which need ORCA load reports with rates and utilisation in every answer;
+Triton sends none of that.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ from serving.router.xds import socket_address
 Shares = Mapping[str, float]
 """By site."""
 _ENDLESS = 1_000_000
+_SPILLS = 8
+"""Waterfall sends on what finds about so many waiting: were it a card's room, most would wait for seconds."""
 
 
 class Switch:
@@ -63,7 +66,7 @@ class Switch:
         if policy == "plan":
             return
         for site in self._bed.scenario.sites:
-            view = self._view(site, room=policy == "waterfall")
+            view = self._view(site, _SPILLS if policy == "waterfall" else _ENDLESS)
             rows = {
                 (Pool("model", model), class_): row
                 for model in self._bed.scenario.models
@@ -83,16 +86,14 @@ class Switch:
             else:
                 file.unlink(missing_ok=True)
 
-    def _view(self, site: str, *, room: bool) -> FleetView:
-        """The site's front door as its agent knows it, with its room or with room without end."""
+    def _view(self, site: str, queue: int) -> FleetView:
+        """The site's front door as its agent knows it, but that so many may wait."""
         spec = self._bed.directories[site].read_spec()
         if spec is None:
             raise AssertionError("a running site has a spec")
         agent = next(part for part in spec.parts if part.name == "agent")
         view = AgentConfig.load(Path(agent.argv[-1])).view
-        if room:
-            return view
-        return replace(view, rooms={key: replace(one, queue=_ENDLESS) for key, one in view.rooms.items()})
+        return replace(view, rooms={key: replace(one, queue=queue) for key, one in view.rooms.items()})
 
 
 def _row(bed: Testbed, policy: Policy, cell: Cell, ingress: Shares, site: str, model: str) -> Shares | None:

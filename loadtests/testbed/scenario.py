@@ -34,8 +34,9 @@ class Compute(Strict):
     """Requests that Triton may join in one execution."""
     row_share: Share = 1.0
     """What each row beyond the first adds, as a share of the first: 0 is a perfect GPU, 1 gains nothing."""
-    max_queue: int = Field(default=8, ge=1)
-    """Requests that wait at a site beyond those worked on, before its front door sends them elsewhere."""
+    max_queue: int = Field(default=64, ge=1)
+    """Requests that wait at a site beyond those worked on, before its front door sends them elsewhere; the
+    default is a card's."""
     queue_timeout_ms: int = Field(default=30_000, ge=1)
     """As the card says it: a tenth of it is how long a live request may wait."""
 
