@@ -6,6 +6,7 @@ import gzip
 import os
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -59,7 +60,11 @@ def texts(folder: Path) -> Iterator[str]:
 
 
 def commands_below(process: psutil.Process) -> list[str]:
-    return [" ".join(each.cmdline()) for each in [process, *process.children(recursive=True)]]
+    found = []
+    for each in [process, *process.children(recursive=True)]:
+        with suppress(psutil.NoSuchProcess):  # Short-lived ones end while they are looked at.
+            found.append(" ".join(each.cmdline()))
+    return found
 
 
 def test_every_client_shows_the_key_and_nothing_tells_it(

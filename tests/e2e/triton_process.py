@@ -128,7 +128,7 @@ class Triton:
         """The processes that run its models."""
         assert self.process
         children = psutil.Process(self.process.pid).children()
-        return [child for child in children if "triton_python_backend_stub" in child.cmdline()[0]]
+        return [child for child in children if "triton_python_backend_stub" in " ".join(child.cmdline()[:1])]
 
     def shared_memory(self) -> list[Path]:
         """Its files in /dev/shm."""
