@@ -16,6 +16,7 @@ from serving.router.plan import Member, Plan, PoolProblem, Problem, plan
 from serving.router.telemetry.counters import Counters
 from serving.router.telemetry.exchange import PERIOD_S
 from serving.router.telemetry.facts import RATE_WINDOW_S
+from serving.router.telemetry.in_flight import InFlight
 from serving.router.view import FleetView
 
 if TYPE_CHECKING:
@@ -37,9 +38,10 @@ class Planning:
         self._topology = sim.topology
         self._names = sorted(sim.names)
         self._age = sim.topology.telemetry_s
-        self._read: deque[tuple[float, dict[Key, float]]] = deque()
+        self._read: deque[tuple[float, dict[Key, float], dict[tuple[str, int], int]]] = deque()
         """What has been read at front doors and not been heard of yet."""
         self._brought: Counters[Key] = Counters(RATE_WINDOW_S)
+        self._in_flight: InFlight[tuple[str, int]] = InFlight(RATE_WINDOW_S)
         self._rtt, self._per_byte = _links(sim.topology, self._names)
         self._uplinks = _uplinks(sim.topology, self._names)
         self.plan: Plan | None = None
@@ -58,9 +60,16 @@ class Planning:
 
     def _look(self, _: None) -> None:
         sim = self._sim
-        self._read.append((sim.now, dict(sim.brought)))
+        in_flight = {
+            (pool, number): server.in_flight
+            for pool, servers in sim.servers.items()
+            for number, server in servers.items()
+        }
+        self._read.append((sim.now, dict(sim.brought), in_flight))
         while self._read and self._read[0][0] <= sim.now - self._age:
-            self._brought.add(*self._read.popleft())
+            at, brought, had = self._read.popleft()
+            self._brought.add(at, brought)
+            self._in_flight.take(at, had)
         if sim.now + PERIOD_S < sim.campaign.seconds:
             sim.at(sim.now + PERIOD_S, self._look, None)
 
@@ -85,9 +94,12 @@ class Planning:
             PoolProblem(
                 pool=topology.router_pool(pool),
                 members=tuple(
-                    _member(site, server, topology.at(site, pool), topology.sites[site].speed)
-                    for site, server in sorted(
-                        (self._sim.names[number], server)
+                    replace(
+                        _member(site, server, topology.at(site, pool), topology.sites[site].speed),
+                        peak=self._in_flight.most((pool, number)),
+                    )
+                    for site, number, server in sorted(
+                        (self._sim.names[number], number, server)
                         for number, server in self._sim.servers[pool].items()
                     )
                     if server.up

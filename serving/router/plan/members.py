@@ -26,6 +26,7 @@ class Figures:
     capacity: float | None
     """Requests a second."""
     cv2: float
+    peak: float
     stale: bool
 
     @classmethod
@@ -34,7 +35,7 @@ class Figures:
     ) -> Figures | None:
         """None: nothing is known. `overdue_s`: for how long the site has been stale; below 0 it is fresh."""
         if said is None:
-            return cls(1, 1, None, declared, 1.0, True) if declared else None
+            return cls(1, 1, None, declared, 1.0, 0.0, True) if declared else None
         line = _line(said)
         capacity = said.capacity or None
         stale = overdue_s > 0
@@ -46,7 +47,9 @@ class Figures:
             instances, batch = max(1, said.instances), max(1, said.max_batch)
             last = capacity or instances * batch / (line or (1.0, 1.0))[1]
             capacity = declared + (last - declared) * 0.5 ** (overdue_s / fade_s)
-        return cls(max(1, said.instances), max(1, said.max_batch), line, capacity, _cv2(said), stale)
+        # Bursts pass: what is not heard of any more, nobody waits behind.
+        peak = 0.0 if stale else said.peak
+        return cls(max(1, said.instances), max(1, said.max_batch), line, capacity, _cv2(said), peak, stale)
 
 
 def member(site: str, known: Figures) -> Member:
@@ -61,6 +64,7 @@ def member(site: str, known: Figures) -> Member:
         max_batch=known.max_batch,
         full_s=max(SHORTEST_S, full),
         cv2=known.cv2,
+        peak=known.peak,
         stale=known.stale,
     )
 

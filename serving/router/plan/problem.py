@@ -37,6 +37,8 @@ class Member:
     """Mean time of a full execution; 0: as one alone. In between it grows by a straight line."""
     cv2: float = 1.0
     """Squared coefficient of variation of execution times."""
+    peak: float = 0.0
+    """Most requests that it had at any look of the last seconds, waiting ones included."""
     stale: bool = False
     """Whether it has not been heard of for a while: it is asked no more than it was before."""
 
@@ -44,6 +46,11 @@ class Member:
     def full(self) -> float:
         """Mean time of a full execution, seconds."""
         return max(self.full_s, self.single_s)
+
+    @cached_property
+    def held_up_s(self) -> float:
+        """Mean seconds that a request takes which finds as many there as the most of late."""
+        return self.single_s + max(0.0, self.peak + 1 - self.instances * self.max_batch) / self.capacity
 
     @cached_property
     def capacity(self) -> float:

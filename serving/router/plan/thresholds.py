@@ -20,8 +20,11 @@ NEVER = 1_000_000
 """Stands for no number of requests."""
 GUESTS_WAIT = 1.5
 """A guest is turned back where it would wait by so much longer than this site's own requests do before they
-leave, and than for one request a server: its way here and home again is lost, and what waits at home is not
-known here. Where a faster site is near, its own leave at once; guests may come from a site that is slower."""
+leave, and than for one request a server: its way here and home again is lost. Where a faster site is near,
+its own leave at once; guests may come from a site that is slower …"""
+GUESTS_PATIENCE = 0.7
+"""… and where that is not less than this share of what a request took at the other sites, when they had most
+of late: in a burst that is too much for all, home is where it would wait longest."""
 MOST_IDLE = 0.999
 """Nearly every request finds a server idle; those that do not have a share all the same."""
 
@@ -37,15 +40,21 @@ def threshold(planned: PoolPlan, door: int) -> Threshold | None:
     others &= planned.carries_more
     if member.stale or not others.any():
         return Threshold(member.instances, NEVER, NEVER)
-    elsewhere = float((seconds + planned.response_s)[others].min())
+    # Rates are means over seconds; where a burst has just been, another may come.
+    held_up = np.array([one.held_up_s for one in planned.problem.members])
+    elsewhere = float((seconds + np.maximum(planned.response_s, held_up))[others].min())
     # With `n` in flight here, one more waits until all but the servers' share of them are through.
     waiting = max(0, math.ceil((elsewhere - member.single_s) * member.capacity))
     stays = member.single_s <= elsewhere
     # What leaves when no server is idle comes in bursts, which a thin line carries worse than servers do.
     counts = stays and not planned.has_thin_lines
+    guests = max(
+        GUESTS_WAIT * max(waiting, member.instances),
+        (GUESTS_PATIENCE * float(held_up[others].mean()) - member.single_s) * member.capacity,
+    )
     return Threshold(
         stay_below=member.instances if stays else 0,
         idle=min(MOST_IDLE, idle(member, float(planned.used[home]))) if counts else 0.0,
         leave_at=min(NEVER, member.instances + waiting),
-        guests_at=min(NEVER, member.instances + math.ceil(GUESTS_WAIT * max(waiting, member.instances))),
+        guests_at=min(NEVER, member.instances + math.ceil(guests)),
     )

@@ -6,38 +6,31 @@ answered (Little's law), and those beyond what the replicas work on at a time ar
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Mapping
-
 from serving.router.telemetry.counters import Counters
 from serving.router.telemetry.door import Counter, DoorReading, Key
-from serving.router.telemetry.facts import RATE_WINDOW_S, PoolFacts, rounded
+from serving.router.telemetry.facts import PoolFacts, rounded
+from serving.router.telemetry.in_flight import InFlight
 from serving.router.telemetry.summary import PoolSummary
 from serving.router.view import Pool
 
 
 class AppPools:
-    """Says what readings of Envoy amount to for apps; `recent` are its counters."""
+    """Says what readings of Envoy amount to for apps: its counters, and what it has in flight."""
 
-    def __init__(self, recent: Counters[Key]) -> None:
-        self._recent = recent
-        self._had: deque[tuple[float, Mapping[Pool, float]]] = deque()
+    def __init__(self, recent: Counters[Key], in_flight: InFlight[Pool]) -> None:
+        self._recent, self._in_flight = recent, in_flight
         self._now: DoorReading | None = None
         self._service_s: dict[Pool, float] = {}
 
-    def take(self, at: float, reading: DoorReading | None) -> None:
-        """A reading made at `at` (monotonic, seconds); None: Envoy did not answer."""
+    def take(self, reading: DoorReading | None) -> None:
+        """The last reading; None: Envoy did not answer."""
         self._now = reading
-        if reading:
-            self._had.append((at, reading.in_flight))
-        while self._had and self._had[0][0] <= at - RATE_WINDOW_S:
-            self._had.popleft()
 
     def summary(self, pool: Pool, facts: PoolFacts) -> PoolSummary:
         """The app `pool` as this site has it now."""
         errors = self._without_probes(pool, "errors", "unready")
         answered = max(0.0, self._without_probes(pool, "asked", "probed") - errors)
-        had = [in_flight.get(pool, 0.0) for _, in_flight in self._had] or [0.0]
+        had = self._in_flight.seen(pool)
         in_flight = sum(had) / len(had)
         waiting = sum(max(0.0, each - facts.instances) for each in had) / len(had)
         # Between two looks a short request may come and go: then nothing can be said of the times.

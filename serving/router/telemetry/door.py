@@ -22,11 +22,13 @@ _POOL = r"(?P<kind>model|app)\.(?P<name>[a-z0-9-]+)"
 _CLASS = "|".join(CLASSES)
 _OFFERED = re.compile(rf"vhost\.front-door\.route\.{_POOL}\.(?P<class>{_CLASS})\.upstream_rq_completed")
 _CARRIED = re.compile(rf"cluster\.{_POOL}\.(?:http|grpc|{_CLASS})\.upstream_(rq_total|cx_[rt]x_bytes_total)")
+_HAD = re.compile(rf"cluster\.{_POOL}\.(?:http|grpc)(?:\.local)?\.upstream_rq_active")
 _UPDATE = re.compile(r".*\.update_(success|failure|rejected)")
 _WANTED = "|".join(
     (
         r"^vhost\.front-door\.route\..*\.upstream_rq_completed$",
         r"^cluster\.(model|app)\..*\.(upstream_rq_total|upstream_cx_[rt]x_bytes_total)$",
+        r"^cluster\.model\..*\.upstream_rq_active$",
         r"^vhost\.peer\.route\.app\..*\.questions\.upstream_rq_(total|5xx)$",
         r"^cluster\.app\..*\.(rq_total|rq_error|rq_active|healthy|upstream_rq_5xx|upstream_rq_active)$",
         r"\.update_(success|failure|rejected)$",
@@ -60,7 +62,7 @@ class DoorReading:
 
     counters: Mapping[Key, float]
     in_flight: Mapping[Pool, float]
-    """Requests that this site's own apps have."""
+    """Requests that this site's own apps and models have, waiting ones included."""
     ready: frozenset[Pool]
     """Apps of this site whose probes pass."""
 
@@ -86,7 +88,7 @@ def parse(statistics: bytes, view: FleetView) -> DoorReading:
         counters[pool, "probed"], counters[pool, "unready"] = app.probed, app.unready
     return DoorReading(
         counters=dict(counters),
-        in_flight={pool: app.in_flight for pool, app in apps.items()},
+        in_flight=_models_in_flight(found) | {pool: app.in_flight for pool, app in apps.items()},
         ready=frozenset(pool for pool, app in apps.items() if app.is_ready),
     )
 
@@ -99,6 +101,15 @@ def _count(counters: defaultdict[Key, float], name: str, value: float) -> None:
         counters[_pool(match), _CARRIED_AS[match[3]]] += value
     elif match := _UPDATE.fullmatch(name):
         counters["taken" if match[1] == "success" else "refused"] += value
+
+
+def _models_in_flight(found: Mapping[str, float]) -> dict[Pool, float]:
+    """Over both protocols, for clients and for other sites: what the front door's rooms count."""
+    had: defaultdict[Pool, float] = defaultdict(float)
+    for name, value in found.items():
+        if (match := _HAD.fullmatch(name)) and match["kind"] == "model":
+            had[_pool(match)] += value
+    return dict(had)
 
 
 def _pool(match: re.Match[str]) -> Pool:

@@ -9,6 +9,7 @@ from serving.router.telemetry import door
 from serving.router.telemetry.app_pools import AppPools
 from serving.router.telemetry.counters import Counters
 from serving.router.telemetry.facts import RATE_WINDOW_S, PoolFacts, rounded
+from serving.router.telemetry.in_flight import InFlight
 from serving.router.telemetry.model_pools import ModelPools
 from serving.router.telemetry.summary import PoolKey, PoolSummary
 from serving.router.telemetry.triton import TritonReading
@@ -25,13 +26,15 @@ class Meter:
         self._pools = tuple(pool for pool in pools if pool.kind != "server")
         self._facts = facts
         self._door: Counters[door.Key] = Counters(RATE_WINDOW_S)
-        self._models, self._apps = ModelPools(), AppPools(self._door)
+        self._in_flight: InFlight[Pool] = InFlight(RATE_WINDOW_S)
+        self._models, self._apps = ModelPools(), AppPools(self._door, self._in_flight)
 
     def take_door(self, at: float, reading: door.DoorReading | None) -> None:
         """A reading of Envoy made at `at` (monotonic, seconds); None: it did not answer."""
         if reading:
             self._door.add(at, reading.counters)
-        self._apps.take(at, reading)
+        self._in_flight.take(at, reading.in_flight if reading else None)
+        self._apps.take(reading)
 
     def take_triton(self, at: float, reading: TritonReading | None) -> None:
         """A reading of Triton made at `at`; None: it did not answer."""
@@ -43,7 +46,8 @@ class Meter:
         for pool in self._pools:
             offered, facts = self._offered(pool), self._facts.get(pool)
             if facts is not None or offered:
-                more = {"offered": offered, **self._bytes(pool)}
+                peak = rounded(self._in_flight.most(pool)) if facts else 0.0
+                more = {"offered": offered, "peak": peak, **self._bytes(pool)}
                 found[f"{pool.kind}.{pool.name}"] = self._own(pool, facts).model_copy(update=more)
         return found
 

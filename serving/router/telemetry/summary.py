@@ -76,6 +76,8 @@ class PoolSummary(Wire):
     """Requests/s that they fail or refuse."""
     in_flight: Number = 0.0
     """Requests that they have, waiting ones included; mean over the window."""
+    peak: Number = 0.0
+    """Most that they had at any look within it."""
     queue_ms: Number | None = None
     """Mean wait before a request is worked on; None: nothing was answered lately."""
     service_ms: Number | None = None

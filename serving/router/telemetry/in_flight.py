@@ -1,0 +1,32 @@
+"""How many requests there are at a time: a level, so it is looked at, not counted."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Hashable, Mapping
+from typing import Generic, TypeVar
+
+K = TypeVar("K", bound=Hashable)
+
+
+class InFlight(Generic[K]):
+    """Requests by key, at each look within the last `window_s` seconds of a monotonic clock."""
+
+    def __init__(self, window_s: float) -> None:
+        self._window_s = window_s
+        self._had: deque[tuple[float, Mapping[K, float]]] = deque()
+
+    def take(self, at: float, had: Mapping[K, float] | None) -> None:
+        """A look at `at`, seconds; None: nothing could be seen."""
+        if had is not None:
+            self._had.append((at, had))
+        while self._had and self._had[0][0] <= at - self._window_s:
+            self._had.popleft()
+
+    def seen(self, key: K) -> list[float]:
+        """How many there were at each look; none is one 0."""
+        return [had.get(key, 0.0) for _, had in self._had] or [0.0]
+
+    def most(self, key: K) -> float:
+        """The most that there were at any look."""
+        return max(self.seen(key))
