@@ -100,6 +100,14 @@ def test_a_stale_site_fades_towards_what_is_declared() -> None:
         assert edge.capacity == pytest.approx(capacity)
 
 
+def test_the_burst_of_a_stale_site_is_over() -> None:
+    for age_s, peak in ((1.0, 40.0), (FRESH_S + 1, 0.0)):
+        edge = read(hub=heard("hub"), edge=heard("edge", age_s=age_s, peak=40)).pools[0].members[0]
+        assert edge.peak == peak
+        # All 2 instances with 4 at once are 500 a second; more than 8 wait.
+        assert edge.held_up_s == pytest.approx(edge.single_s + max(0, peak + 1 - 8) / 500)
+
+
 def test_ways_are_measured_from_either_end_or_taken_to_be_far() -> None:
     of = read(hub=heard("hub", links={"edge": {"rtt_ms": 7.0}}), abroad=heard("abroad"))
     abroad, edge, hub = (of.number[site] for site in ("abroad", "edge", "hub"))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from made_problems import CLS, problem
@@ -10,6 +13,7 @@ from models.errors import UsageError
 from serving.fleet.balancing import Balancing, Placement
 from serving.router.plan import Member, Plan, plan, resumed
 from serving.router.plan.settling import MOST_MOVED, TRIED, settle
+from serving.router.plan.thresholds import GUESTS_PATIENCE
 from serving.router.plan.wait import response_s
 
 SMALL, LARGE = Member("small", 1, 0.01), Member("large", 8, 0.01)
@@ -154,6 +158,28 @@ def test_thresholds_say_when_waiting_here_takes_longer() -> None:
     assert (here.stay_below, here.leave_at) == (1, 4) or (here.stay_below, here.leave_at) == (1, 3)
     alone = plan(problem([SMALL], {"interactive": {"small": 50}}))
     assert alone.thresholds("small") == {}
+
+
+def test_after_a_burst_nobody_hurries_to_where_it_was() -> None:
+    offered = {"interactive": {"small": 50}}
+    quiet = plan(problem([SMALL, LARGE], offered, rtt_ms=20))
+    # 200 more than servers are a second and a quarter at the one site and two at the other.
+    swamped = plan(problem([SMALL, replace(LARGE, peak=1007)], offered, rtt_ms=20))
+    assert quiet.thresholds("small")["model.cls"].leave_at < 5
+    assert swamped.thresholds("small")["model.cls"].leave_at == 1 + math.ceil(
+        (0.02 + 0.01 + 1.25 - 0.01) * 100
+    )
+    assert swamped.shares == quiet.shares, "shares follow rates"
+
+
+def test_guests_are_not_turned_back_to_where_they_wait_longer() -> None:
+    offered, third = {"interactive": {"small": 50}}, Member("third", 1, 0.01)
+    quiet = plan(problem([SMALL, LARGE, third], offered, rtt_ms=20))
+    assert quiet.thresholds("large")["model.cls"].guests_at < 50
+    # Whoever finds 200 at `small` takes 2.01 s there, and 0.01 s at the third.
+    home_is_full = plan(problem([replace(SMALL, peak=200), LARGE, third], offered, rtt_ms=20))
+    patient = 8 + math.ceil((GUESTS_PATIENCE * (2.01 + 0.01) / 2 - 0.01) * 800)
+    assert home_is_full.thresholds("large")["model.cls"].guests_at == patient
 
 
 def test_an_idle_server_keeps_no_request_that_a_faster_site_answers_sooner() -> None:

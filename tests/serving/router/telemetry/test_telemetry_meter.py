@@ -167,6 +167,26 @@ def test_what_clients_bring_is_counted_by_class_and_a_retry_is_no_second_request
     assert not pools["model.far"].ready
 
 
+def test_the_most_that_a_pool_had_is_of_the_last_seconds(view):
+    meter = Meter(view.pools, FACTS)
+    own = "cluster.model.echo"
+    had = [(0, 0), (30, 4), (2, 1), (0, 0)]
+    peaks = []
+    for second, (of_clients, of_sites) in enumerate(had + [(1, 0)] * 6):
+        values = {
+            f"{own}.grpc.upstream_rq_active": of_clients,
+            f"{own}.http.local.upstream_rq_active": of_sites,
+            # What other sites have of this door's.
+            f"{own}.live.upstream_rq_active": 50,
+            "cluster.model.far.live.upstream_rq_active": 50,
+        }
+        meter.take_door(float(second), envoy(view, **values))
+        peaks.append(meter.pools()["model.echo"].peak)
+    assert peaks == [0, 34, 34, 34, 34, 34, 3, 1, 1, 1]
+    meter.take_door(9.5, None)
+    assert meter.pools()["model.echo"].peak == 1, "what could not be seen is not 0"
+
+
 def test_an_apps_queue_is_what_its_replicas_have_beyond_their_places(view):
     meter = Meter(view.pools, FACTS)
     own = "cluster.app.review.http.endpoint.127.0.0.1_1004"
@@ -195,6 +215,7 @@ def test_an_apps_queue_is_what_its_replicas_have_beyond_their_places(view):
     assert review.answered == pytest.approx(6)
     assert review.errors == pytest.approx(2)
     assert review.in_flight == pytest.approx(5)
+    assert review.peak == 5
     assert review.queue_ms == pytest.approx(3 / 6 * 1000)
     assert review.service_ms == pytest.approx(2 / 6 * 1000, rel=1e-3)
     assert review.capacity == pytest.approx(6, rel=1e-3)
