@@ -22,6 +22,7 @@ from loadtests.bench import (
     startup,
     subtitles,
     thin_links,
+    unlike_sites,
 )
 from loadtests.bench.fleet import one_site
 from models import sources
@@ -45,6 +46,7 @@ class Benchmark(StrEnum):
     FRONT_DOOR = "front-door"
     BALANCE = "balance"
     THIN_LINKS = "thin-links"
+    UNLIKE_SITES = "unlike-sites"
     PLAN_SCALE = "plan-scale"
 
 
@@ -53,6 +55,7 @@ ALONE: dict[Benchmark, Callable[[Path], object]] = {
     Benchmark.FRONT_DOOR: front_door.run,
     Benchmark.BALANCE: balance.run,
     Benchmark.THIN_LINKS: thin_links.run,
+    Benchmark.UNLIKE_SITES: unlike_sites.run,
     Benchmark.PLAN_SCALE: plan_scale.run,
 }
 

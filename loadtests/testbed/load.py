@@ -6,8 +6,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from loadtests import traces
 from loadtests.campaign import Campaign
 from loadtests.testbed.scenario import Cell, Policy, Scenario, Stream
@@ -105,5 +103,4 @@ def turns(scenario: Scenario, cell: Cell) -> list[Mapping[str, float]]:
 def _shape(cell: Cell, rate: float, width: float) -> dict[str, Any]:
     if cell.arrivals == "poisson":
         return {"kind": "poisson", "rate": rate}
-    recorded = int(np.searchsorted(traces.trace(TRACE), width))
-    return {"kind": "trace", "trace": TRACE, "rate_scale": rate * width / recorded}
+    return {"kind": "trace", "trace": TRACE, "rate_scale": traces.rate_scale(TRACE, rate, width)}

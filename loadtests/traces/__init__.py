@@ -40,3 +40,9 @@ def source(name: str) -> str:
 
 def _folder() -> Path:
     return Path(str(resources.files("loadtests.traces")))
+
+
+def rate_scale(name: str, rate: float, seconds: float) -> float:
+    """How many requests must come for each recorded one, so that the trace's first `seconds` bring `rate` a
+    second. Raises `UsageError` when there is no such trace."""
+    return rate * seconds / int(np.searchsorted(trace(name), seconds))

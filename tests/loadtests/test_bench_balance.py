@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from loadtests.arrivals import mean_rate, offered
-from loadtests.bench import balance, picture, simulated, thin_links
+from loadtests.arrivals import mean_rate, offered, schedule
+from loadtests.bench import balance, picture, simulated, thin_links, unlike_sites
 
 
 @pytest.mark.parametrize("ingress", balance.INGRESSES)
@@ -26,6 +26,15 @@ def test_the_van_has_one_line_to_all() -> None:
     fleet = thin_links.fleet()
     assert fleet.bytes_per_s("van", "hub") == fleet.bytes_per_s("studio", "van") == 1.25e6
     assert fleet.bytes_per_s("studio", "hub") > 1e8
+
+
+@pytest.mark.parametrize("kind", unlike_sites.LOADS)
+def test_unlike_sites_are_offered_their_load(kind: unlike_sites.Arrivals) -> None:
+    load, sites = unlike_sites.campaign(kind, 0.7, seed=1), list(unlike_sites.SITES)
+    doors = [start.door for start in schedule(load, sites)]
+    # 15 requests in 150 ms, of which two in five come to the kiosk.
+    assert len(doors) / load.seconds == pytest.approx(70, rel=0.05)
+    assert doors.count("kiosk") / len(doors) == pytest.approx(0.4, rel=0.1)
 
 
 def test_cells_are_judged_by_whole_policies_only_and_published(tmp_path: Path) -> None:
