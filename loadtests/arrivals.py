@@ -213,6 +213,27 @@ class _Recorded:
         return times[times < self._until]
 
 
+class _AtOnce:
+    """A stream whose arrivals are all drawn at once: however the campaign is cut into stretches."""
+
+    def __init__(self, whole: _Shape, begin: float, end: float) -> None:
+        self._whole, self._begin, self._end = whole, begin, end
+
+    @property
+    def peak(self) -> float:
+        return self._whole.peak
+
+    def rate(self, at: Floats) -> Floats:
+        return self._whole.rate(at)
+
+    def times(self, begin: float, end: float) -> Floats:
+        return self._times[slice(*np.searchsorted(self._times, [begin, end]))]
+
+    @cached_property
+    def _times(self) -> Floats:
+        return self._whole.times(self._begin, self._end)
+
+
 class _Drawn:
     """One stream with its doors and works. Times, doors and works come from random streams of their own."""
 
@@ -275,7 +296,8 @@ def _shape(campaign: Campaign, number: int) -> _Shape:
         case schema.Trace():
             return _Recorded(begin, end, arrival, random)
         case _:
-            return _Random(begin, end, *_curve(arrival, begin, end), random)
+            drawn = _Random(begin, end, *_curve(arrival, begin, end), random)
+            return drawn if arrival.seed is None else _AtOnce(drawn, begin, end)
 
 
 def _curve(
@@ -310,4 +332,6 @@ def _curve(
 
 def _generator(campaign: Campaign, number: int, use: int) -> np.random.Generator:
     """A random stream for one use by one of the campaign's arrivals."""
-    return np.random.default_rng(np.random.SeedSequence(campaign.seed, spawn_key=(number, use)))
+    seed = campaign.arrivals[number].seed
+    key = (number, use) if seed is None else (seed, use, 1)
+    return np.random.default_rng(np.random.SeedSequence(campaign.seed, spawn_key=key))

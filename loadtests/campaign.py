@@ -70,6 +70,9 @@ class _Stream(Strict):
     """When it begins."""
     until_s: Positive | None = None
     """When it ends; by default with the campaign."""
+    seed: int | None = Field(default=None, ge=0)
+    """Streams alike but for when they begin have the same arrivals, each from its own start, where they have
+    the same seed; by default each has arrivals of its own."""
 
 
 class Constant(_Stream):

@@ -18,6 +18,8 @@ class Stretch:
     """A part of the campaign under one policy."""
 
     policy: Policy | None
+    turn: int
+    """Number of its round."""
     begin: float
     """Seconds from the campaign's start."""
 
@@ -26,21 +28,17 @@ def stretches(cell: Cell) -> list[Stretch]:
     """All policies in turn, `rounds` times; each round begins with another one."""
     policies: list[Policy | None] = list(cell.policies) or [None]
     turns = [
-        policies[(number + turn) % len(policies)]
+        (policies[(number + turn) % len(policies)], turn)
         for turn in range(cell.rounds)
         for number in range(len(policies))
     ]
-    return [Stretch(policy, number * (cell.seconds + cell.calm_s)) for number, policy in enumerate(turns)]
+    long = cell.seconds + cell.calm_s
+    return [Stretch(policy, turn, number * long) for number, (policy, turn) in enumerate(turns)]
 
 
 def campaign(scenario: Scenario, cell: Cell) -> Campaign:
-    """The cell as a campaign; every stretch has the same load."""
-    arrivals = [
-        arrival
-        for stretch in stretches(cell)
-        for stream, rate in zip(scenario.traffic, scenario.rates(cell), strict=True)
-        for arrival in _arrivals(scenario, cell, stream, rate, stretch.begin)
-    ]
+    """The cell as a campaign; every stretch has the same load, and all of one round the same arrivals."""
+    arrivals = [arrival for stretch in stretches(cell) for arrival in _of_stretch(scenario, cell, stretch)]
     return Campaign.model_validate(
         {
             "campaign": f"{scenario.scenario}-{cell.name}",
@@ -73,6 +71,16 @@ def seconds(cell: Cell) -> float:
 def work_name(stream: Stream) -> str:
     """What a stream is called in the campaign."""
     return f"{stream.model}-{stream.class_}"
+
+
+def _of_stretch(scenario: Scenario, cell: Cell, stretch: Stretch) -> list[dict[str, Any]]:
+    streams = [
+        one
+        for stream, rate in zip(scenario.traffic, scenario.rates(cell), strict=True)
+        for one in _arrivals(scenario, cell, stream, rate, stretch.begin)
+    ]
+    first = stretch.turn * len(streams)
+    return [{**one, "seed": first + number} for number, one in enumerate(streams)]
 
 
 def _arrivals(

@@ -53,6 +53,7 @@ def streams(draw: st.DrawFn) -> dict[str, Any]:
         "until_s": draw(st.sampled_from([None, 80.0, 1000.0])),
         "site": draw(st.sampled_from([None, "hub", "edge"])),
         "work": draw(st.sampled_from([None, ["a"], ["b"]])),
+        "seed": draw(st.sampled_from([None, 7])),
     }
     shape: dict[str, Any] = {
         "constant": {"rate": draw(RATE)},
@@ -137,6 +138,31 @@ def test_streams_do_not_disturb_each_other() -> None:
     assert [(start.at, start.door) for start in both if start.work.name == "a"] == [
         (start.at, start.door) for start in alone
     ]
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"kind": "poisson", "rate": 900},
+        {"kind": "trace", "trace": "azure-llm-2023-conv", "rate_scale": 600},
+    ],
+)
+def test_streams_of_one_seed_have_the_same_arrivals_whenever_they_begin(shape: dict[str, Any]) -> None:
+    begins = {"a": (0.0, 3), "b": (41.3, 3), "c": (60.0, 4)}
+    declared = campaign(
+        *(
+            {**shape, "work": [name], "from_s": begin, "until_s": begin + 20, "seed": seed}
+            for name, (begin, seed) in begins.items()
+        ),
+        workload=[work(name) for name in begins],
+    )
+    assert len(starts(declared)) > 2 * arrivals.STRETCH, "drawn in several stretches"
+    a, b, c = (
+        [start.at - begins[name][0] for start in starts(declared) if start.work.name == name]
+        for name in begins
+    )
+    assert a == pytest.approx(b, abs=1e-9)
+    assert len(a) != len(c) or a != pytest.approx(c, abs=1e-3)
 
 
 def test_constant_arrivals_are_even() -> None:

@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 import yaml
 
+from loadtests.arrivals import schedule
 from loadtests.testbed import scenario as scenarios
 from loadtests.testbed.load import campaign, stretches, turns
 from loadtests.testbed.scenario import Scenario
@@ -79,6 +80,25 @@ def test_each_round_begins_with_another_policy_and_all_have_their_turns():
     assert found[3].policy == "static"
     assert set(Counter(one.policy for one in found).values()) == {2}
     assert [one.begin for one in found] == [0, 10, 20, 30, 40, 50]
+
+
+def test_all_policies_of_a_round_get_the_same_arrivals_and_rounds_differ():
+    found = declared()
+    (cell,) = found.cells
+    sent = list(schedule(campaign(found, cell), list(found.sites)))
+    at = [
+        [start.at - one.begin for start in sent if one.begin <= start.at < one.begin + cell.seconds]
+        for one in stretches(cell)
+    ]
+    what = [
+        [(start.door, start.work.name) for start in sent if one.begin <= start.at < one.begin + cell.seconds]
+        for one in stretches(cell)
+    ]
+    for first, others in ((0, (1, 2)), (3, (4, 5))):
+        for other in others:
+            assert what[other] == what[first]
+            assert at[other] == pytest.approx(at[first], abs=1e-9)
+    assert what[3] != what[0]
 
 
 def test_a_moving_ingress_visits_every_site_in_each_stretch():
