@@ -4,8 +4,9 @@ A cluster specifier chooses the cluster of each request as it comes. Its script 
 flight here, over both protocols, for clients and for other sites. A request leaves once its class's room is
 taken, when it would come after its deadline here, or as the plan says; where no other site may be asked, it
 is refused. What another site has led here by a plan that is seconds old is turned back at its first attempt
-while too much waits: it goes home, and is taken wherever there is room from then on. Two requests that come
-at the very same moment may both find the last place free: the room is then exceeded by one.
+while so much waits that it had better go home (`plan.thresholds`), and is taken wherever there is room from
+then on. Two requests that come at the very same moment may both find the last place free: the room is then
+exceeded by one.
 (https://www.envoyproxy.io/docs/envoy/v1.40.0/configuration/http/cluster_specifier/lua)
 
 What changes while Envoy runs, rooms and shares, is in a small file for each pool, which the script reads

@@ -4,6 +4,9 @@ Shares follow rates over seconds; queues come and go within them. A front door c
 at every moment, so it can do better than draw lots: a request that finds an idle server stays, unless another
 site answers sooner all the same, one that would wait longer here than the way and the wait elsewhere take
 leaves, and shares decide what lies between.
+
+Bursts come and go faster than news of them travels, and by rates alone the plan does not see them: the most
+that a site had in flight of late says how long one may come to wait there.
 """
 
 from __future__ import annotations
