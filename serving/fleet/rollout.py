@@ -20,7 +20,7 @@ class Rollout(Strict):
     mirror: Percent = 20
     """Percent of a changed model's requests that are also asked of both versions and compared: each costs
     the site two inferences more."""
-    samples: int = Field(default=30, ge=5, le=100_000)
+    samples: int = Field(default=30, ge=6, le=100_000)
     """Compared requests before the shadow is judged, and the canary's answers before a step is."""
     patience_s: float = Field(default=30, gt=0, le=86_400)
     """Seconds a step waits for that many; then it is judged by what there is, recorded inputs included."""
@@ -31,7 +31,8 @@ class Rollout(Strict):
     errors: float = Field(default=0.01, ge=0, lt=1)
     """How much larger the share of failed requests may be than the old version's."""
     slower: float = Field(default=1.5, gt=1)
-    """How many times the old version's time the new one may take, at the median of compared requests."""
+    """How many times the old version's time the new one may take, at the median of compared requests: it is
+    turned back when it surely takes longer."""
     different: float = Field(default=0.0, ge=0, lt=1)
     """Share of compared requests whose outputs may be beyond the tolerances of the card."""
 

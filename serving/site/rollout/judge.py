@@ -32,7 +32,7 @@ from tritonclient.http import InferResult as HttpResult
 from models.card import Tolerance
 from models.parity import compare
 from models.recipe import Array, Case
-from serving.site.rollout.judging import RECORDED_HEADER, Compared, JudgeConfig, Triton
+from serving.site.rollout.judging import RECORDED_HEADER, Compared, JudgeConfig, Triton, median_at_least
 
 AT_A_TIME = 2
 _REMEMBERED = 10_000
@@ -67,9 +67,11 @@ class _Tally:
 
     def report(self) -> Compared:
         old, new = zip(*self.times, strict=True) if self.times else ((), ())
+        ratios = [b / a for a, b in self.times]
         return Compared(
             **self.counts,
-            ratio=median(b / a for a, b in self.times) if self.times else None,
+            ratio=median(ratios) if ratios else None,
+            ratio_at_least=median_at_least(ratios),
             old_ms=median(old) if old else None,
             new_ms=median(new) if new else None,
             first_difference=self.first_difference,

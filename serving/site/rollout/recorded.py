@@ -6,6 +6,7 @@ without traffic. Recognisers have none of this kind: their recorded cases are of
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from typing import Any
 from uuid import uuid4
@@ -17,6 +18,8 @@ from models.recorded import Recorded
 from serving.site.rollout.judging import RECORDED_HEADER
 
 _LIMIT_S = 120.0
+_APART_S = 0.1
+"""Between two of them, so that a busy moment of the machine falls on few."""
 
 
 def cases(bundles: Iterable[Bundle]) -> list[Recorded]:
@@ -51,6 +54,7 @@ def _ask(card: Card, recorded: list[Recorded], judge_grpc: int, times: int) -> N
     alone = {"sequence_start": True, "sequence_end": True} if card.serving.sequences else {}
     with InferenceServerClient(f"127.0.0.1:{judge_grpc}") as client:
         for number in range(times):
+            time.sleep(_APART_S if number else 0)
             case = recorded[number % len(recorded)].case
             inputs = [_input(name, value) for name, value in case.inputs.items() if name in asked]
             sequence = {"sequence_id": uuid4().int >> 65, **alone} if alone else {}

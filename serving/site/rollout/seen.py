@@ -85,11 +85,8 @@ def counters(admin: int, pattern: str) -> dict[str, int]:
     return {name: int(value) for name, _, value in lines if name}
 
 
-def served(admin: int, model: str, ports: tuple[int, int]) -> tuple[Served, tuple[int, int]]:
-    """What one version has answered to this front door, and Triton's own count and nanoseconds of successes.
-
-    `ports`: HTTP and gRPC of its Triton.
-    """
+def served(admin: int, model: str, ports: tuple[int, int]) -> Served:
+    """What one version has answered to this front door. `ports`: HTTP and gRPC of its Triton."""
     mine = [
         host
         for host in hosts(admin)
@@ -97,20 +94,11 @@ def served(admin: int, model: str, ports: tuple[int, int]) -> tuple[Served, tupl
     ]
     said = _get(f"http://{LOOPBACK}:{ports[0]}/v2/models/{model}/stats")
     success = [each["inference_stats"]["success"] for each in said["model_stats"]]
-    total = Served(requests=sum(host.requests for host in mine), errors=sum(host.errors for host in mine))
-    return total, (sum(int(one["count"]) for one in success), sum(int(one["ns"]) for one in success))
-
-
-def since(now: tuple[Served, tuple[int, int]], then: tuple[Served, tuple[int, int]]) -> Served:
-    """The difference of two looks; a part that was started anew between them counts from its start."""
-    (after, (count, ns)), (before, (count_before, ns_before)) = now, then
-    if after.requests < before.requests or count < count_before:
-        before, count_before, ns_before = Served(), 0, 0
-    answers = count - count_before
     return Served(
-        requests=after.requests - before.requests,
-        errors=after.errors - before.errors,
-        mean_ms=(ns - ns_before) / answers / 1e6 if answers else None,
+        requests=sum(host.requests for host in mine),
+        errors=sum(host.errors for host in mine),
+        answers=sum(int(one["count"]) for one in success),
+        total_ms=sum(int(one["ns"]) for one in success) / 1e6,
     )
 
 

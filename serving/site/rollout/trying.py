@@ -12,7 +12,7 @@ from serving.site import lifecycle
 from serving.site.machine import State
 from serving.site.rollout import canary, judging, recorded, seen
 from serving.site.rollout.canary import Trial
-from serving.site.rollout.judging import Compared, Served
+from serving.site.rollout.judging import Compared, Served, Spans
 from serving.site.spec import SiteDirectory
 from serving.site.waiting import Progress, living
 
@@ -63,17 +63,24 @@ def share(trial: Trial, rules: Rollout, percent: int, *, may_differ: bool) -> st
     then = {(model, side): seen.served(admin, model, ports[side]) for model in trial.models for side in ports}
     canary.give(trial, share=percent / 100, mirror=rules.mirror / 100, revision=trial.before)
 
+    spans = {model: Spans() for model in trial.models}
+
     def look() -> dict[tuple[str, str], Served]:
         _compared(trial, rules, may_differ)
-        now = {key: seen.since(seen.served(admin, key[0], ports[key[1]]), then[key]) for key in then}
+        now = {key: seen.served(admin, key[0], ports[key[1]]).since(then[key]) for key in then}
         for model in trial.models:
-            if why := judging.against_served(model, now[model, "new"], now[model, "old"], rules):
+            new, old = now[model, "new"], now[model, "old"]
+            spans[model].add(new, old)
+            if why := judging.against_served(model, new, old, spans[model].ratios, rules):
                 raise RefusedError(why)
         return now
 
     found = _watch(
         look,
-        lambda now: all(now[model, "new"].requests >= rules.samples for model in trial.models),
+        lambda now: all(
+            now[model, "new"].requests >= rules.samples and len(spans[model].ratios) >= judging.FEWEST
+            for model in trial.models
+        ),
         rules,
     )
     return "; ".join(
