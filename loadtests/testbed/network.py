@@ -34,7 +34,8 @@ def obstacle() -> str:
         return "the command `ip` (package iproute2) is missing"
     if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
         return "/dev/net/tun cannot be opened"
-    probe = f"{PREFIX}probe"
+    # By process: another may look at the same moment.
+    probe = f"probe-{PREFIX}{os.getpid()}"
     try:
         _ip("netns", "add", probe)
         _ip("-n", probe, "link", "add", "probe0", "type", "veth", "peer", "name", "probe1")

@@ -35,8 +35,10 @@ AGENT = "agent"
 """The cluster that leads to the site's own agent."""
 REFUSED = ("refused.full", "refused.late")
 """Clusters that take no request: the routes lead there what they refuse, and Envoy answers at once."""
-_NO_PANIC: Json = {"healthy_panic_threshold": {"value": 0}}
-"""Never send to a host known to be down because many are: there is a last resort."""
+_BALANCING: Json = {"healthy_panic_threshold": {"value": 0}, "update_merge_window": "0.05s"}
+"""Never send to a host known to be down because many are: there is a last resort. And tell the threads that
+balance at once who is down, and of new weights: by default all but the first news of a second wait for its
+end (`update_merge_window` of Envoy's `CommonLbConfig`)."""
 
 
 def home_cluster(pool: Pool, protocol: Protocol) -> str:
@@ -168,7 +170,7 @@ def _chosen_by_health(pool: Pool, assignment: Json, source: Json | None, *, peer
             if source
             else {"type": "STATIC", "load_assignment": static}
         ),
-        "common_lb_config": {"locality_weighted_lb_config": {}, **_NO_PANIC},
+        "common_lb_config": {"locality_weighted_lb_config": {}, **_BALANCING},
         **health_check(pool, peers=peers),
         **outlier_detection(),
     }
@@ -181,7 +183,7 @@ def _local(view: FleetView, pool: Pool, protocol: Protocol) -> Json:
     return {
         **_cluster(view, name, protocol),
         **_static(name, endpoint),
-        "common_lb_config": _NO_PANIC,
+        "common_lb_config": _BALANCING,
         **health_check(pool, timeout=LATE_TIMEOUT),
     }
 

@@ -56,6 +56,7 @@ class Part:
     process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
+        self._sweep()
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 self.argv, env=self.env, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
@@ -80,7 +81,11 @@ class Part:
                 self.process.wait(timeout=20)
             except subprocess.TimeoutExpired:
                 self.kill()
-            # What a killed Triton leaves behind; each part leads a session of its own.
+        self._sweep()
+
+    def _sweep(self) -> None:
+        """End what a killed Triton left behind: each part leads a session of its own."""
+        if self.process:
             with suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
 
