@@ -20,6 +20,7 @@ from fastapi import FastAPI
 from ray import serve
 
 from serving.apps.config import AppsConfig
+from serving.apps.whole_answers import WholeAnswers
 from serving.fleet import AppName
 
 _log = logging.getLogger(__name__)
@@ -47,7 +48,13 @@ class Replica:
             _log_to(log, name)
         listener = _listen(config.apps[name].port)
         self._server = uvicorn.Server(
-            uvicorn.Config(create_app(name, config), log_config=None, access_log=False, lifespan="on")
+            uvicorn.Config(
+                create_app(name, config),
+                http=WholeAnswers,
+                log_config=None,
+                access_log=False,
+                lifespan="on",
+            )
         )
         self._serving = asyncio.create_task(self._server.serve([listener]))
         while not self._server.started:
