@@ -25,16 +25,17 @@ pytestmark = [
 HEADEND = Path(sys.executable).with_name("headend")
 SCENARIO = {
     "scenario": "trial",
-    "title": "Two sites, one of them small and far.",
-    "sites": {"hub": {"copies": 2}, "van": {}},
-    # What comes back at once when the loss is noticed must find room.
+    "title": "Two sites, one of them small and slow.",
+    # However busy the machine is: the hub answers first, way included.
+    "sites": {"hub": {"copies": 2, "speed": 8}, "van": {}},
+    # All of up to 4.5 s comes back at once when the loss is noticed, and must find room in the line.
     "models": {"clip": {"mean_ms": 40, "max_queue": 64}},
     "link": {"rtt_ms": 20},
     "traffic": [{"model": "clip", "p99_ms": 1500}],
     "cells": [
         {
             "name": "dark",
-            "load": 0.8,
+            "load": 0.3,
             "of": ["van"],
             "seconds": 14,
             "ingress": {"van": 1},
@@ -99,8 +100,8 @@ def test_a_black_hole_costs_no_request_that_a_site_could_answer(bed, tmp_path):
     found = json.loads(said)
     (cost,) = found["costs"]
     assert cost["requests"] > 20
-    assert cost["failed"] == 0, cost
-    assert cost["there_before"] > 0.02, "otherwise nothing was lost"
+    assert cost["failed"] == 0, json.dumps(cost)
+    assert cost["there_before"] > 0.5, "otherwise nothing was lost"
     (row,) = found["figures"]
     assert row["requests"] > 0
     assert (tmp_path / "out" / "report.html").exists()
