@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from statistics import fmean
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -30,6 +32,17 @@ Key = tuple[str, str, Class]
 """A front door, a pool, a class."""
 
 
+class _Reading(NamedTuple):
+    """What all agents together have read at one moment."""
+
+    at: float
+    brought: Mapping[Key, float]
+    in_flight: Mapping[tuple[str, int], int]
+    """By pool and site."""
+    under_way: Mapping[tuple[str, int, int], int]
+    """By pool, front door and site."""
+
+
 class Planning:
     """Counts what clients bring, and plans."""
 
@@ -38,25 +51,42 @@ class Planning:
         self._topology = sim.topology
         self._names = sorted(sim.names)
         self._age = sim.topology.telemetry_s
-        self._read: deque[tuple[float, dict[Key, float], dict[tuple[str, int], int]]] = deque()
+        self._read: deque[_Reading] = deque()
         """What has been read at front doors and not been heard of yet."""
         self._brought: Counters[Key] = Counters(RATE_WINDOW_S)
         self._in_flight: InFlight[tuple[str, int]] = InFlight(RATE_WINDOW_S)
+        self._under_way: InFlight[tuple[str, int, int]] = InFlight(RATE_WINDOW_S)
         self._rtt, self._per_byte = _links(sim.topology, self._names)
         self._uplinks = _uplinks(sim.topology, self._names)
-        self.plan: Plan | None = None
-        """None as long as there is nothing to plan by."""
+        self._look(None)
+        self.plan: Plan = plan(self._problem())
+        """The first one is from before the campaign: the fleet was there already, and had nothing to do."""
         self.turn = 0
         """Counts the plans."""
-        self._look(None)
-        self._tick(None)
+        sim.at(EVERY_S, self._tick, None)
 
     def informed(self, view: FleetView) -> FleetView:
         """A front door's view with what the plan says to it."""
-        if self.plan is None:
-            return view
         door = view.local.name
-        return replace(view, plan=self.plan.of_door(door), thresholds=self.plan.thresholds(door))
+        return replace(
+            view,
+            plan=self.plan.of_door(door),
+            thresholds=self.plan.thresholds(door),
+            choices=self.plan.choices(door, self._ways(self._sim.names.index(door))),
+        )
+
+    def _ways(self, door: int) -> dict[str, dict[str, float]]:
+        """By pool and site that the door reaches: requests under way there, on average of late."""
+        names = self._sim.names
+        return {
+            view.pool.key: {
+                names[site]: fmean(self._under_way.seen((pool, door, site)))
+                for site in view.sites
+                if site != door
+            }
+            for pool, views in self._sim.views.items()
+            if (view := views.get(door))
+        }
 
     def _look(self, _: None) -> None:
         sim = self._sim
@@ -65,28 +95,27 @@ class Planning:
             for pool, servers in sim.servers.items()
             for number, server in servers.items()
         }
-        self._read.append((sim.now, dict(sim.brought), in_flight))
-        while self._read and self._read[0][0] <= sim.now - self._age:
-            at, brought, had = self._read.popleft()
-            self._brought.add(at, brought)
-            self._in_flight.take(at, had)
+        under_way = {
+            (pool, door, site): count
+            for pool, views in sim.views.items()
+            for door, view in views.items()
+            for site, count in enumerate(view.outstanding)
+        }
+        self._read.append(_Reading(sim.now, dict(sim.brought), in_flight, under_way))
+        while self._read and self._read[0].at <= sim.now - self._age:
+            read = self._read.popleft()
+            self._brought.add(read.at, read.brought)
+            self._in_flight.take(read.at, read.in_flight)
+            self._under_way.take(read.at, read.under_way)
         if sim.now + PERIOD_S < sim.campaign.seconds:
             sim.at(sim.now + PERIOD_S, self._look, None)
 
     def _tick(self, _: None) -> None:
         sim = self._sim
-        if self._brought.seconds:
-            self.plan = plan(self._problem(), self.plan)
-            self.turn += 1
-            self._turn_guests_back(self.plan)
+        self.plan = plan(self._problem(), self.plan)
+        self.turn += 1
         if sim.now + EVERY_S < sim.campaign.seconds:
             sim.at(sim.now + EVERY_S, self._tick, None)
-
-    def _turn_guests_back(self, made: Plan) -> None:
-        for site in self._names:
-            for key, threshold in made.thresholds(site).items():
-                server = self._sim.servers[key.partition(".")[2]][self._sim.names.index(site)]
-                server.guests_at = threshold.guests_at
 
     def _problem(self) -> Problem:
         topology, rate = self._topology, self._brought.current_rate
@@ -96,6 +125,8 @@ class Planning:
                 members=tuple(
                     replace(
                         _member(site, server, topology.at(site, pool), topology.sites[site].speed),
+                        room=server.room,
+                        in_flight=fmean(self._in_flight.seen((pool, number))),
                         peak=self._in_flight.most((pool, number)),
                     )
                     for site, number, server in sorted(

@@ -10,7 +10,6 @@ import numpy as np
 
 from loadtests.sim.times import Service, stream
 from loadtests.sim.topology import SimulatedPool
-from serving.router.plan.thresholds import NEVER
 
 if TYPE_CHECKING:
     from loadtests.sim.request import Request
@@ -42,7 +41,6 @@ class Server:
         "computed_s",
         "cores",
         "guests",
-        "guests_at",
         "idle",
         "instances",
         "mean_s",
@@ -78,8 +76,6 @@ class Server:
         self._waking = False
         self._recent: dict[int, deque[float]] | None = None
         self.room = declared.room
-        self.guests_at = NEVER
-        """Requests here from which on others' first attempts are turned back; a plan says it."""
         self.up = True
         self.queue: deque[Request] = deque()
         self.rows = 0
@@ -108,7 +104,7 @@ class Server:
         if request.is_guest:
             # A model's front door counts what comes from elsewhere by itself; an app counts all there is.
             full = (self.guests if self._kind == "model" else busy) >= self.room
-            if full or (busy >= self.guests_at and request.attempts == 1):
+            if full:
                 request.view.refused(request)
                 return
             self.guests += 1

@@ -1,12 +1,12 @@
 """Which requests are answered here, which at another site, and which are refused: Envoy cluster specifiers.
 
 A cluster specifier chooses the cluster of each request as it comes. Its script reads how many requests are in
-flight here, over both protocols, for clients and for other sites. A request leaves once its class's room is
-taken, when it would come after its deadline here, or as the plan says; where no other site may be asked, it
-is refused. What another site has led here by a plan that is seconds old is turned back at its first attempt
-while so much waits that it had better go home (`plan.thresholds`), and is taken wherever there is room from
-then on. Two requests that come at the very same moment may both find the last place free: the room is then
-exceeded by one.
+flight here, over both protocols, for clients and for other sites, and how many are under way from here to
+each other site. A request goes where it adds least to the time of all (`plan.choice`), or, where that is not
+for single requests to say, as the plan's shares and thresholds do. It leaves in any case once its class's
+room is taken, or when it would come after its deadline here; where no other site may be asked, it is refused.
+Two requests that come at the very same moment may both find the last place free: the room is then exceeded by
+one.
 (https://www.envoyproxy.io/docs/envoy/v1.40.0/configuration/http/cluster_specifier/lua)
 
 What changes while Envoy runs, rooms and shares, is in a small file for each pool, which the script reads
@@ -22,11 +22,14 @@ from pathlib import Path
 
 from serving.fleet import CLASSES, QUEUE_SHARE, Class
 from serving.router import scripts
-from serving.router.clusters import away_cluster, home_cluster, local_cluster, protocols
+from serving.router.clusters import away_cluster, home_cluster, local_cluster, protocols, site_cluster
+from serving.router.options import Option
 from serving.router.shares import kept
 from serving.router.view import FleetView, Pool
 from serving.router.xds import Json, extension
 
+ENDLESS = 1_000_000
+"""Stands for a room that nobody has told."""
 _DIRECTORY = "admission"
 
 
@@ -70,7 +73,7 @@ def figures(view: FleetView) -> Iterator[tuple[str, str]]:
     for pool in view.pools:
         if guards(view, pool):
             lines = [f"{name} {value:.6g}\n" for name, value in _figures(view, pool)]
-            yield _file(pool), "".join(lines)
+            yield _file(pool), "".join([*lines, *_options(view, pool)])
 
 
 def _figures(view: FleetView, pool: Pool) -> Iterator[tuple[str, float]]:
@@ -79,17 +82,31 @@ def _figures(view: FleetView, pool: Pool) -> Iterator[tuple[str, float]]:
     if view.counts(pool):
         for class_, room in rooms(view, pool).items():
             yield f"room.{class_}", room
-    threshold = view.threshold(pool)
-    if threshold or view.counts(pool):
+    threshold, choice = view.threshold(pool), view.choice(pool)
+    if threshold or choice or view.counts(pool):
         yield "counted", 1
-    if threshold:
+    if threshold and not choice:
         yield "stay_below", threshold.stay_below
         yield "leave_at", threshold.leave_at
-        yield "guests_at", threshold.guests_at
     if view.counts(pool) and (pace := view.pace.get(pool.key)):
         yield "at_once", view.rooms[pool.key].at_once
         yield "service_ms", pace.service_ms
         yield "per_request_ms", pace.per_request_ms
+
+
+def _options(view: FleetView, pool: Pool) -> Iterator[str]:
+    """A line for each site: the name of its cluster, `here` for this one, and what an `Option` says, the
+    rooms in the order of the classes."""
+    if choice := view.choice(pool):
+        yield _line("here", choice.here)
+        for site, option in choice.elsewhere.items():
+            yield _line(site_cluster(pool, site), option)
+
+
+def _line(name: str, option: Option) -> str:
+    rooms = (option.rooms.get(class_, ENDLESS) for class_ in CLASSES)
+    values = (option.base_s, option.servers, option.each_s, option.others, option.looked, *rooms)
+    return f"option {name} {' '.join(f'{value:.4g}' for value in values)}\n"
 
 
 def _file(pool: Pool) -> str:

@@ -5,6 +5,8 @@
 - `model.x.live`, `.interactive` and `.batch`: the other sites, by the plan's shares for the class, and the
   local site for when they are down. All are asked at their peer listeners, HTTP and gRPC alike over HTTP/2,
   so these need no protocol;
+- `model.x.at.y`: site `y`, chosen for one request (see `admission`). Where it is down, or its room is taken,
+  the local site is asked, and then others. Only `y` is probed;
 - `model.x.grpc.local` and `model.x.http.local`: the local site alone, for what has come from another, and
   for that last resort. Its probes wait longer: of a site that nobody can replace, late is not dead.
 
@@ -27,7 +29,7 @@ from serving.router.health import (
     outlier_detection,
 )
 from serving.router.shares import ALTERNATIVES, away
-from serving.router.view import LOOPBACK, SERVER, Address, FleetView, Pool
+from serving.router.view import LOOPBACK, SERVER, Address, FleetView, Pool, SiteView
 from serving.router.xds import Json, socket_address
 
 CONNECT_TIMEOUT = "1s"
@@ -56,6 +58,11 @@ def away_cluster(pool: Pool, class_: Class) -> str:
     return f"{pool.key}.{class_}"
 
 
+def site_cluster(pool: Pool, site: str) -> str:
+    """The name of the cluster of one other site."""
+    return f"{pool.key}.at.{site}"
+
+
 def protocols(pool: Pool) -> tuple[Protocol, ...]:
     """What a pool's members speak."""
     return ("http",) if pool.kind == "app" else ("http", "grpc")
@@ -77,6 +84,7 @@ def clusters(view: FleetView, eds: Callable[[str], Json], secrets: tls.Secrets) 
     return [
         *(_home(view, pool, each, eds(home_cluster(pool, each))) | peers for pool, each in here),
         *(_away(view, pool, each, eds(away_cluster(pool, each))) | peers for pool, each in _aways(view)),
+        *(_at(view, pool, site.name) | peers for pool, site in _single(view)),
         *(_local(view, pool, protocol) for pool, protocol in here),
         *(_refusing(name) for name in REFUSED),
         _door(view, eds(canary.DOOR)),
@@ -143,6 +151,12 @@ def _aways(view: FleetView) -> Iterator[tuple[Pool, Class]]:
             yield from ((pool, class_) for class_ in classes_of(pool))
 
 
+def _single(view: FleetView) -> Iterator[tuple[Pool, SiteView]]:
+    for pool in view.pools:
+        if view.weighs(pool):
+            yield from ((pool, site) for site in view.nearest(pool))
+
+
 def _home(view: FleetView, pool: Pool, protocol: Protocol, source: Json) -> Json:
     found = source if canary.canary_of(view, pool) else None
     cluster = _cluster(view, home_cluster(pool, protocol), protocol)
@@ -155,6 +169,15 @@ def _away(view: FleetView, pool: Pool, class_: Class, source: Json) -> Json:
     found = source if _has_choice(view, pool) else None
     cluster = _cluster(view, away_cluster(pool, class_), "grpc", PEER_KEEPALIVE)
     return {**cluster, **_chosen_by_health(pool, _elsewhere(view, pool, class_), found, peers=True)}
+
+
+def _at(view: FleetView, pool: Pool, site: str) -> Json:
+    name, nearest = site_cluster(pool, site), [other.name for other in view.nearest(pool)]
+    spare = [other for other in nearest if other != site][:ALTERNATIVES]
+    tiers = ({site: 1.0}, {view.local.name: 1.0}, dict.fromkeys(spare, 1.0))
+    found = endpoints.assignment(view, name, pool, tiers, probed=(site,))
+    cluster = _cluster(view, name, "grpc", PEER_KEEPALIVE)
+    return {**cluster, **_chosen_by_health(pool, found, None, peers=True)}
 
 
 def _chosen_by_health(pool: Pool, assignment: Json, source: Json | None, *, peers: bool = False) -> Json:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Literal
 
 from serving.router import tls
@@ -21,10 +21,13 @@ def assignment(
     pool: Pool,
     tiers: Sequence[Mapping[str, float]],
     protocol: Protocol | None = None,
+    *,
+    probed: Collection[str] | None = None,
 ) -> Json:
     """Sites by share, in one priority for each tier that has any: the next is for when one is down.
 
-    `protocol`: what the local site's own parts are asked in; None: it is asked like the others.
+    `protocol`: what the local site's own parts are asked in; None: it is asked like the others. `probed`: the
+    sites that are; None: all.
     """
     sites = {site.name: site for site in view.sites}
     filled = (tier for tier in tiers if tier)
@@ -36,7 +39,9 @@ def assignment(
                 "locality": {"zone": site},
                 "priority": priority,
                 "load_balancing_weight": max(1, round(share * WEIGHTS)),
-                "lb_endpoints": [endpoint(view, sites[site], pool, protocol)],
+                "lb_endpoints": [
+                    endpoint(view, sites[site], pool, protocol, probed=probed is None or site in probed)
+                ],
             }
             for priority, tier in enumerate(filled)
             for site, share in tier.items()
@@ -59,7 +64,9 @@ def last_resort(view: FleetView, pool: Pool, priority: int) -> Json:
     }
 
 
-def endpoint(view: FleetView, site: SiteView, pool: Pool, protocol: Protocol | None) -> Json:
+def endpoint(
+    view: FleetView, site: SiteView, pool: Pool, protocol: Protocol | None, *, probed: bool = True
+) -> Json:
     """Where `site` is asked; `protocol` as in `assignment`."""
     is_here = site.name == view.local.name
     fields: Json = {}
@@ -70,7 +77,8 @@ def endpoint(view: FleetView, site: SiteView, pool: Pool, protocol: Protocol | N
     else:
         address = site.peer
         # Home needs no probes at its own peer listener, which says no while the site drains.
-        check = {"disable_active_health_check": True} if is_here else {"port_value": address.port}
+        asked = probed and not is_here
+        check = {"port_value": address.port} if asked else {"disable_active_health_check": True}
         fields, match = tls.of_endpoint(view, site)
         metadata |= match
     return {

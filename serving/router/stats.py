@@ -23,8 +23,8 @@ def config() -> Json:
         # Of routes: what a request asked for.
         "class": rf"{_ROUTE}{_POOL}(({_CLASS})\.)",
         # Of clusters: to this site's own part, by protocol; `.local`: what another site has sent; by class:
-        # to other sites.
-        "way": rf"^cluster\.{_POOL}(((?:http|grpc)(?:\.local)?|{_CLASS})\.)",
+        # to other sites by shares; `at.` and a site: to that one.
+        "way": rf"^cluster\.{_POOL}(((?:http|grpc)(?:\.local)?|{_CLASS}|at\.[^.]+)\.)",
         # Of the clusters that stand for a refusal.
         "reason": r"^cluster\.refused\.((full|late)\.)",
     }

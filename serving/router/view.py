@@ -12,6 +12,7 @@ from typing import Literal
 from models.errors import DeclarationError
 from serving.fleet import DEFAULT_CLASS, Access, Certificate, Class, Fleet, Limits, Tracing, may_answer
 from serving.identity import ApiKey
+from serving.router.options import MOST_OPTIONS, Choice, Threshold
 from serving.router.transition import Transition
 
 LOOPBACK = "127.0.0.1"
@@ -106,24 +107,6 @@ class SiteView:
 
 
 @dataclass(frozen=True)
-class Threshold:
-    """When a request leaves this site, by how many are in flight here; in between, shares decide."""
-
-    stay_below: int
-    """With fewer, it stays: a server is idle, and no other site would answer sooner."""
-    leave_at: int
-    """With so many or more, it leaves: it would wait longer here than the way and the wait elsewhere take."""
-    guests_at: int
-    """With so many or more, what another site has led here is turned back, once."""
-    idle: float = 0.0
-    """The share of requests that stay because a server is idle, by the plan; below 1."""
-
-    def kept(self, share: float) -> float:
-        """How much stays of what finds no server idle, for `share` of all to stay."""
-        return max(0.0, (share - self.idle) / (1 - self.idle))
-
-
-@dataclass(frozen=True)
 class FleetView:
     """The fleet as one site's front door sees it."""
 
@@ -141,6 +124,8 @@ class FleetView:
     """What the plan says to this front door: for a pool and class, the share of each site."""
     thresholds: Mapping[str, Threshold] = field(default_factory=dict)
     """Likewise, of a pool (`<kind>.<name>`): when a request leaves whatever the shares say."""
+    choices: Mapping[str, Choice] = field(default_factory=dict)
+    """Likewise, of a pool (`<kind>.<name>`): what each request is led by, instead of shares."""
     transition: Transition = field(default_factory=Transition)
     """What a roll-out or an operator asks of this front door."""
     identity: str | None = None
@@ -218,6 +203,16 @@ class FleetView:
     def threshold(self, pool: Pool) -> Threshold | None:
         """When a request leaves this site whatever the shares say; None: never, or the site drains."""
         return None if self.transition.draining else self.thresholds.get(pool.key)
+
+    def choice(self, pool: Pool) -> Choice | None:
+        """What requests are led by, one by one; None: shares and thresholds lead them, or the site drains."""
+        return None if self.transition.draining or not self.weighs(pool) else self.choices.get(pool.key)
+
+    def weighs(self, pool: Pool) -> bool:
+        """Whether there are clusters of single sites to choose from."""
+        return (
+            self.local.answers(pool) and pool.kind != "server" and 0 < len(self.nearest(pool)) <= MOST_OPTIONS
+        )
 
     def room_of(self, pool: Pool) -> int:
         """Requests in flight that this site takes of `pool` before it refuses."""

@@ -179,9 +179,15 @@ class Agent:
             return view
         self.plans += 1
         self._planned_at, self.plan_seconds = time.monotonic(), time.monotonic() - begun
-        site = view.local.name
+        site, now = view.local.name, time.monotonic()
+        taken = {other: now - seen.age_s for other, seen in observed.items()}
         rows = {key: row for key, row in view.plan.items() if key[0] in view.pools}
-        return replace(view, plan=rows | planned.of_door(site), thresholds=planned.thresholds(site))
+        return replace(
+            view,
+            plan=rows | planned.of_door(site),
+            thresholds=planned.thresholds(site),
+            choices=planned.choices(site, self._meter.under_way(taken)),
+        )
 
     def _transition(self) -> transition.Transition:
         try:

@@ -3,22 +3,56 @@
 -- names of the clusters of other sites begin with, or nil where no other site may be asked; `counted`, the
 -- clusters whose requests are worked on here; `file`, where the figures are; `default`, the class of requests
 -- that name none.
-local figures, read_at = {}, 0
+local figures, options, read_at = {}, {}, 0
 local MILLISECONDS = {H = 3600000, M = 60000, S = 1000, m = 1, u = 0.001, n = 0.000001}
-local time, match, random = os.time, string.match, math.random
+local OPTION = "^option (%S+)" .. string.rep(" (%S+)", 8) .. "$"
+local NAMED = {"base", "servers", "each", "others", "looked", "live", "interactive", "batch"}
+local time, match, max, random = os.time, string.match, math.max, math.random
+
+local function read_option(line)
+  local cluster, base, servers, each, others, looked, live, interactive, batch = match(line, OPTION)
+  local option = {
+    cluster = cluster,
+    base = tonumber(base),
+    servers = tonumber(servers),
+    each = tonumber(each),
+    others = tonumber(others),
+    looked = tonumber(looked),
+    live = tonumber(live),
+    interactive = tonumber(interactive),
+    batch = tonumber(batch),
+  }
+  for _, name in ipairs(NAMED) do
+    if not option[name] then return nil end
+  end
+  return option
+end
 
 -- Looks at most once a second; a file that is not there, or a line that makes no sense, leaves what was.
 local function read_figures(now)
   read_at = now
   local opened = io.open(file)
   if not opened then return end
-  local found = {}
-  for name, value in opened:read("*a"):gmatch("(%S+) (%S+)\n") do
-    found[name] = tonumber(value) or figures[name]
+  local found, chosen = {}, {}
+  for line in opened:lines() do
+    local name, value = match(line, "^(%S+) (%S+)$")
+    local option = not name and read_option(line)
+    if name then
+      found[name] = tonumber(value) or figures[name]
+    elseif option and option.cluster == "here" then
+      chosen.here = option
+    elseif option then
+      chosen[#chosen + 1] = option
+    end
   end
   opened:close()
   -- All of it: a figure that is not there any more does not count any more.
-  figures = found
+  figures, options = found, chosen
+end
+
+local function at(handle, name)
+  local cluster = handle:getCluster(name)
+  return cluster and cluster:numRequests() + cluster:numPendingRequests()
 end
 
 -- Every call of `handle` costs: where nothing depends on it, nothing is counted.
@@ -26,10 +60,7 @@ local function in_flight(handle)
   local busy = 0
   if not figures.counted then return busy end
   for index = 1, #counted do
-    local cluster = handle:getCluster(counted[index])
-    if cluster then
-      busy = busy + cluster:numRequests() + cluster:numPendingRequests()
-    end
+    busy = busy + (at(handle, counted[index]) or 0)
   end
   return busy
 end
@@ -48,8 +79,31 @@ local function too_late(headers, busy)
   if not figures.service_ms then return false end
   local deadline = deadline_ms(headers)
   if not deadline then return false end
-  local wait = math.max(0, busy + 1 - figures.at_once) * figures.per_request_ms
+  local wait = max(0, busy + 1 - figures.at_once) * figures.per_request_ms
   return deadline < figures.service_ms + wait
+end
+
+local function seconds(option, busy)
+  return option.base + option.each * max(0, busy + 1 - option.servers)
+end
+
+-- The other site that adds least to the time of all, where that is less than `most`, or whose turn it is to be
+-- looked at; nil: there is none that has room.
+local function elsewhere(handle, class, most)
+  local best, lot = nil, random()
+  for index = 1, #options do
+    local option = options[index]
+    lot = lot - option.looked
+    -- Counting costs: of a site that is too far in any case, it is not asked.
+    local sent = (lot < 0 or option.base < most) and at(handle, option.cluster)
+    if sent then
+      if lot < 0 then return option.cluster end
+      local busy = option.others + sent
+      local takes = seconds(option, busy)
+      if takes < most and busy < (option[class] or math.huge) then best, most = option.cluster, takes end
+    end
+  end
+  return best
 end
 
 function envoy_on_route(handle)
@@ -59,15 +113,14 @@ function envoy_on_route(handle)
   local class = headers:get("x-headend-class") or default
   local busy = in_flight(handle)
   if busy >= (figures["room." .. class] or math.huge) then
-    return away and away .. class or "refused.full"
+    return away and (elsewhere(handle, class, math.huge) or away .. class) or "refused.full"
   end
   if too_late(headers, busy) then
-    return away and away .. class or "refused.late"
+    return away and (elsewhere(handle, class, math.huge) or away .. class) or "refused.late"
   end
-  if not away and busy >= (figures.guests_at or math.huge) and headers:get("x-envoy-attempt-count") == "1" then
-    return "refused.full"
-  end
-  if away and busy >= (figures.stay_below or 0) then
+  if not away then return here end
+  if options.here then return elsewhere(handle, class, seconds(options.here, busy)) or here end
+  if busy >= (figures.stay_below or 0) then
     local leaves = busy >= (figures.leave_at or math.huge)
     if leaves or random() >= (figures["kept." .. class] or 1) then return away .. class end
   end

@@ -10,6 +10,7 @@ import numpy as np
 
 from models.errors import UsageError
 from serving.fleet import CLASSES, Class
+from serving.router.plan.choice import chooses
 from serving.router.plan.planner import MOST_KNOWN, PoolPlan
 from serving.router.plan.problem import PoolProblem, Problem
 from serving.router.plan.settling import PROBED, Row
@@ -125,6 +126,12 @@ def _general(
 
 def _at_once(planned: PoolPlan, door: str, number: int) -> Iterator[str]:
     """What the front door does by itself, from one request to the next."""
+    if chooses(planned, number):
+        yield (
+            f"Each request goes where it adds least to the time of all: {door} counts what is in flight here "
+            "and from here at each other site. Shares say what that should come to."
+        )
+        return
     limits = threshold(planned, number)
     if limits is None:
         return
@@ -136,7 +143,6 @@ def _at_once(planned: PoolPlan, door: str, number: int) -> Iterator[str]:
             f"with fewer than {limits.stay_below} in flight at {door} a request stays",
         ),
         (limits.leave_at < NEVER, f"with {limits.leave_at} or more one leaves"),
-        (limits.guests_at < NEVER, f"with {limits.guests_at} or more another site's is turned back, once"),
     ]
     yield f"Whatever the shares: {', '.join(rule for holds, rule in rules if holds)}."
 

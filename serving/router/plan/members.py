@@ -26,6 +26,8 @@ class Figures:
     capacity: float | None
     """Requests a second."""
     cv2: float
+    room: int
+    in_flight: float
     peak: float
     stale: bool
 
@@ -35,7 +37,7 @@ class Figures:
     ) -> Figures | None:
         """None: nothing is known. `overdue_s`: for how long the site has been stale; below 0 it is fresh."""
         if said is None:
-            return cls(1, 1, None, declared, 1.0, 0.0, True) if declared else None
+            return cls(1, 1, None, declared, 1.0, 0, 0.0, 0.0, True) if declared else None
         line = _line(said)
         capacity = said.capacity or None
         stale = overdue_s > 0
@@ -49,7 +51,17 @@ class Figures:
             capacity = declared + (last - declared) * 0.5 ** (overdue_s / fade_s)
         # Bursts pass: what is not heard of any more, nobody waits behind.
         peak = 0.0 if stale else said.peak
-        return cls(max(1, said.instances), max(1, said.max_batch), line, capacity, _cv2(said), peak, stale)
+        return cls(
+            instances=max(1, said.instances),
+            max_batch=max(1, said.max_batch),
+            line=line,
+            capacity=capacity,
+            cv2=_cv2(said),
+            room=said.room,
+            in_flight=said.in_flight,
+            peak=peak,
+            stale=stale,
+        )
 
 
 def member(site: str, known: Figures) -> Member:
@@ -64,6 +76,8 @@ def member(site: str, known: Figures) -> Member:
         max_batch=known.max_batch,
         full_s=max(SHORTEST_S, full),
         cv2=known.cv2,
+        room=known.room,
+        in_flight=known.in_flight,
         peak=known.peak,
         stale=known.stale,
     )

@@ -37,6 +37,10 @@ class Member:
     """Mean time of a full execution; 0: as one alone. In between it grows by a straight line."""
     cv2: float = 1.0
     """Squared coefficient of variation of execution times."""
+    room: int = 0
+    """Requests that it takes at a time, waiting ones included; 0: nobody says."""
+    in_flight: float = 0.0
+    """Requests that it has, waiting ones included; mean over the last seconds."""
     peak: float = 0.0
     """Most requests that it had at any look of the last seconds, waiting ones included."""
     stale: bool = False

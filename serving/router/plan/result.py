@@ -8,14 +8,16 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from serving.fleet import CLASSES, Class
+from serving.router.options import Choice, Threshold
 from serving.router.plan.balance import split
+from serving.router.plan.choice import choice
 from serving.router.plan.explanation import Explanation, explain
 from serving.router.plan.planner import PoolPlan, solve_all
 from serving.router.plan.problem import Floats, Ints, PoolProblem, Problem
 from serving.router.plan.settling import Row, probed, settle, tried
 from serving.router.plan.thresholds import threshold
 from serving.router.plan.ways import Known
-from serving.router.view import Pool, Threshold
+from serving.router.view import Pool
 
 Key = tuple[str, Pool, Class]
 """A front door, a pool, a class."""
@@ -47,6 +49,16 @@ class Plan:
         number = self.problem.number[door]
         found = {
             f"{pool.kind}.{pool.name}": threshold(planned, number) for pool, planned in self.pools.items()
+        }
+        return {pool: known for pool, known in found.items() if known}
+
+    def choices(self, door: str, under_way: Mapping[str, Mapping[str, float]]) -> dict[str, Choice]:
+        """Of one front door, by pool (`<kind>.<name>`): `FleetView.choices`. `under_way`: likewise, what
+        `choice` needs to know."""
+        number = self.problem.number[door]
+        found = {
+            pool.key: choice(planned, door, number, under_way.get(pool.key, {}))
+            for pool, planned in self.pools.items()
         }
         return {pool: known for pool, known in found.items() if known}
 

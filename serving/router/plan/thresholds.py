@@ -3,7 +3,8 @@
 Shares follow rates over seconds; queues come and go within them. A front door counts what is at its own site
 at every moment, so it can do better than draw lots: a request that finds an idle server stays, unless another
 site answers sooner all the same, one that would wait longer here than the way and the wait elsewhere take
-leaves, and shares decide what lies between.
+leaves, and shares decide what lies between. That is for pools of which requests are not led one by one
+(`choice`).
 
 Bursts come and go faster than news of them travels, and by rates alone the plan does not see them: the most
 that a site had in flight of late says how long one may come to wait there.
@@ -15,19 +16,12 @@ import math
 
 import numpy as np
 
+from serving.router.options import Threshold
 from serving.router.plan.planner import PoolPlan
 from serving.router.plan.wait import idle
-from serving.router.view import Threshold
 
 NEVER = 1_000_000
 """Stands for no number of requests."""
-GUESTS_WAIT = 1.5
-"""A guest is turned back where it would wait by so much longer than this site's own requests do before they
-leave, and than for one request a server: its way here and home again is lost. Where a faster site is near,
-its own leave at once; guests may come from a site that is slower …"""
-GUESTS_PATIENCE = 0.7
-"""… and where that is not less than this share of what a request took at the other sites, when they had most
-of late: in a burst that is too much for all, home is where it would wait longest."""
 MOST_IDLE = 0.999
 """Nearly every request finds a server idle; those that do not have a share all the same."""
 
@@ -42,7 +36,7 @@ def threshold(planned: PoolPlan, door: int) -> Threshold | None:
     member = planned.problem.members[home]
     others &= planned.carries_more
     if member.stale or not others.any():
-        return Threshold(member.instances, NEVER, NEVER)
+        return Threshold(member.instances, NEVER)
     # Rates are means over seconds; where a burst has just been, another may come.
     held_up = np.array([one.held_up_s for one in planned.problem.members])
     elsewhere = float((seconds + np.maximum(planned.response_s, held_up))[others].min())
@@ -51,13 +45,8 @@ def threshold(planned: PoolPlan, door: int) -> Threshold | None:
     stays = member.single_s <= elsewhere
     # What leaves when no server is idle comes in bursts, which a thin line carries worse than servers do.
     counts = stays and not planned.has_thin_lines
-    guests = max(
-        GUESTS_WAIT * max(waiting, member.instances),
-        (GUESTS_PATIENCE * float(held_up[others].mean()) - member.single_s) * member.capacity,
-    )
     return Threshold(
         stay_below=member.instances if stays else 0,
         idle=min(MOST_IDLE, idle(member, float(planned.used[home]))) if counts else 0.0,
         leave_at=min(NEVER, member.instances + waiting),
-        guests_at=min(NEVER, member.instances + math.ceil(guests)),
     )

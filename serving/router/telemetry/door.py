@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, cast
 
 import httpx
@@ -21,7 +21,11 @@ from serving.router.view import LOOPBACK, FleetView, Pool
 _POOL = r"(?P<kind>model|app)\.(?P<name>[a-z0-9-]+)"
 _CLASS = "|".join(CLASSES)
 _OFFERED = re.compile(rf"vhost\.front-door\.route\.{_POOL}\.(?P<class>{_CLASS})\.upstream_rq_completed")
-_CARRIED = re.compile(rf"cluster\.{_POOL}\.(?:http|grpc|{_CLASS})\.upstream_(rq_total|cx_[rt]x_bytes_total)")
+_SITE = r"at\.(?P<site>[a-z0-9-]+)"
+_CARRIED = re.compile(
+    rf"cluster\.{_POOL}\.(?:http|grpc|{_CLASS}|{_SITE})\.upstream_(?P<what>rq_total|cx_[rt]x_bytes_total)"
+)
+_THERE = re.compile(rf"cluster\.{_POOL}\.{_SITE}\.(?P<what>upstream_rq_active|membership_(?:healthy|total))")
 _HAD = re.compile(rf"cluster\.{_POOL}\.(?:http|grpc)(?:\.local)?\.upstream_rq_active")
 _UPDATE = re.compile(r".*\.update_(success|failure|rejected)")
 _WANTED = "|".join(
@@ -29,6 +33,7 @@ _WANTED = "|".join(
         r"^vhost\.front-door\.route\..*\.upstream_rq_completed$",
         r"^cluster\.(model|app)\..*\.(upstream_rq_total|upstream_cx_[rt]x_bytes_total)$",
         r"^cluster\.model\..*\.upstream_rq_active$",
+        r"^cluster\.(model|app)\.[^.]*\.at\..*\.(upstream_rq_active|membership_(healthy|total))$",
         r"^vhost\.peer\.route\.app\..*\.questions\.upstream_rq_(total|5xx)$",
         r"^cluster\.app\..*\.(rq_total|rq_error|rq_active|healthy|upstream_rq_5xx|upstream_rq_active)$",
         r"\.update_(success|failure|rejected)$",
@@ -65,6 +70,8 @@ class DoorReading:
     """Requests that this site's own apps and models have, waiting ones included."""
     ready: frozenset[Pool]
     """Apps of this site whose probes pass."""
+    under_way: Mapping[tuple[Pool, str], float] = field(default_factory=dict)
+    """Requests from here to each other site that Envoy can reach."""
 
 
 async def read(client: httpx.AsyncClient, view: FleetView) -> DoorReading:
@@ -90,6 +97,7 @@ def parse(statistics: bytes, view: FleetView) -> DoorReading:
         counters=dict(counters),
         in_flight=_models_in_flight(found) | {pool: app.in_flight for pool, app in apps.items()},
         ready=frozenset(pool for pool, app in apps.items() if app.is_ready),
+        under_way=_under_way(found),
     )
 
 
@@ -98,7 +106,7 @@ def _count(counters: defaultdict[Key, float], name: str, value: float) -> None:
         # Once for each request, however often it was tried, and for those that were refused.
         counters[_pool(match), "offered", cast("Class", match["class"])] += value
     elif match := _CARRIED.fullmatch(name):
-        counters[_pool(match), _CARRIED_AS[match[3]]] += value
+        counters[_pool(match), _CARRIED_AS[match["what"]]] += value
     elif match := _UPDATE.fullmatch(name):
         counters["taken" if match[1] == "success" else "refused"] += value
 
@@ -110,6 +118,19 @@ def _models_in_flight(found: Mapping[str, float]) -> dict[Pool, float]:
         if (match := _HAD.fullmatch(name)) and match["kind"] == "model":
             had[_pool(match)] += value
     return dict(had)
+
+
+def _under_way(found: Mapping[str, float]) -> dict[tuple[Pool, str], float]:
+    seen: defaultdict[tuple[Pool, str], dict[str, float]] = defaultdict(dict)
+    for name, value in found.items():
+        if match := _THERE.fullmatch(name):
+            seen[_pool(match), match["site"]][match["what"]] = value
+    # Of the endpoints of such a cluster, only the one site is probed.
+    return {
+        way: one.get("upstream_rq_active", 0.0)
+        for way, one in seen.items()
+        if one.get("membership_healthy", 0.0) == one.get("membership_total")
+    }
 
 
 def _pool(match: re.Match[str]) -> Pool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Hashable, Mapping
+from statistics import fmean
 from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
@@ -26,6 +27,11 @@ class InFlight(Generic[K]):
     def seen(self, key: K) -> list[float]:
         """How many there were at each look; none is one 0."""
         return [had.get(key, 0.0) for _, had in self._had] or [0.0]
+
+    def mean(self, key: K, *, begin: float, end: float) -> float | None:
+        """How many there were on average after `begin` and until `end`; None: nobody looked then."""
+        seen = [had.get(key, 0.0) for at, had in self._had if begin < at <= end]
+        return fmean(seen) if seen else None
 
     def most(self, key: K) -> float:
         """The most that there were at any look."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 
 from serving.fleet import CLASSES, Class
@@ -11,6 +12,7 @@ from serving.router.telemetry.counters import Counters
 from serving.router.telemetry.facts import RATE_WINDOW_S, PoolFacts, rounded
 from serving.router.telemetry.in_flight import InFlight
 from serving.router.telemetry.model_pools import ModelPools
+from serving.router.telemetry.observed import STALE_AFTER_S
 from serving.router.telemetry.summary import PoolKey, PoolSummary
 from serving.router.telemetry.triton import TritonReading
 from serving.router.view import Pool
@@ -27,6 +29,8 @@ class Meter:
         self._facts = facts
         self._door: Counters[door.Key] = Counters(RATE_WINDOW_S)
         self._in_flight: InFlight[Pool] = InFlight(RATE_WINDOW_S)
+        self._under_way: InFlight[tuple[Pool, str]] = InFlight(RATE_WINDOW_S + STALE_AFTER_S)
+        self._had_there: dict[tuple[Pool, str], float] = {}
         self._models, self._apps = ModelPools(), AppPools(self._door, self._in_flight)
 
     def take_door(self, at: float, reading: door.DoorReading | None) -> None:
@@ -35,10 +39,25 @@ class Meter:
             self._door.add(at, reading.counters)
         self._in_flight.take(at, reading.in_flight if reading else None)
         self._apps.take(reading)
+        self._under_way.take(at, reading.under_way if reading else None)
+        if reading:
+            self._had_there = {way: self._had_there.get(way, 0.0) for way in reading.under_way}
 
     def take_triton(self, at: float, reading: TritonReading | None) -> None:
         """A reading of Triton made at `at`; None: it did not answer."""
         self._models.take(at, reading)
+
+    def under_way(self, taken: Mapping[str, float]) -> dict[PoolKey, dict[str, float]]:
+        """By pool and other site, where Envoy reaches it: requests from here that were among those which the
+        site's summary tells of. `taken`: when each was (monotonic, seconds); of an old one, as it was known.
+        """
+        found: defaultdict[PoolKey, dict[str, float]] = defaultdict(dict)
+        for way, known in self._had_there.items():
+            pool, site = way
+            end = taken.get(site, 0.0)
+            mean = self._under_way.mean(way, begin=end - RATE_WINDOW_S, end=end)
+            found[pool.key][site] = self._had_there[way] = known if mean is None else mean
+        return found
 
     def pools(self) -> dict[PoolKey, PoolSummary]:
         """Every pool that this site answers, or that clients ask for here."""

@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_router_config import demo_view, routes_in
 
-from serving.fleet import CLASSES, DEFAULT_CLASS, Fleet
+from serving.fleet import CLASSES, DEFAULT_CLASS, Class, Fleet
 from serving.router import admission, envoy, shares
+from serving.router.options import MOST_OPTIONS, Choice, Option, Threshold
 from serving.router.transition import Transition
-from serving.router.view import FleetView, LocalPorts, Pace, Pool, Room, Threshold
+from serving.router.view import FleetView, LocalPorts, Pace, Pool, Room
 
 CLS = Pool("model", "ppocr-cls")
 
@@ -45,7 +46,7 @@ def test_figures_are_what_the_script_reads() -> None:
         demo_view(),
         plan={(CLS, "live"): {"hub": 0.75, "edge": 0.25}},
         pace={CLS.key: Pace(3.0, 1.5)},
-        thresholds={CLS.key: Threshold(stay_below=2, leave_at=40, guests_at=60)},
+        thresholds={CLS.key: Threshold(stay_below=2, leave_at=40)},
     )
     lines = dict(
         line.split() for line in dict(admission.figures(view))["admission/model.ppocr-cls"].splitlines()
@@ -60,16 +61,50 @@ def test_figures_are_what_the_script_reads() -> None:
         "counted": "1",
         "stay_below": "2",
         "leave_at": "40",
-        "guests_at": "60",
         "at_once": "32",
         "service_ms": "3",
         "per_request_ms": "1.5",
     }
 
 
+def test_options_are_what_the_script_reads_instead_of_thresholds() -> None:
+    rooms: dict[Class, int] = {"live": 96, "interactive": 80, "batch": 48}
+    choice = Choice(
+        Option(0.02, 2, 0.01), {"edge": Option(0.04, 4, 0.005, others=3.25, looked=0.001, rooms=rooms)}
+    )
+    view = replace(
+        demo_view(),
+        thresholds={CLS.key: Threshold(stay_below=2, leave_at=40)},
+        choices={CLS.key: choice},
+    )
+    lines = dict(admission.figures(view))["admission/model.ppocr-cls"].splitlines()
+    assert [line for line in lines if line.startswith("option ")] == [
+        "option here 0.02 2 0.01 0 0 1e+06 1e+06 1e+06",
+        "option model.ppocr-cls.at.edge 0.04 4 0.005 3.25 0.001 96 80 48",
+    ]
+    assert not [line for line in lines if line.startswith(("stay_below", "leave_at"))]
+    assert "counted 1" in lines
+    draining = replace(view, transition=Transition(draining=True))
+    assert "option" not in dict(admission.figures(draining))["admission/model.ppocr-cls"]
+
+
+def test_of_many_sites_none_is_weighed_alone() -> None:
+    def names(others: int) -> set[str]:
+        sites = {f"s{number}": {"front_door": f"10.0.0.{number + 1}:80"} for number in range(others + 1)}
+        fleet = Fleet.model_validate({"fleet": "f", "models": {"alpha": {}}, "sites": sites})
+        view = FleetView.of(fleet, "s0", LocalPorts(9000, 9001, {}, 9005))
+        view = replace(view, choices={"model.alpha": Choice(Option(1, 1, 1), {"s1": Option(1, 1, 1)})})
+        found = envoy.discovery(view, Path("/out"))["clusters.json"]
+        assert bool(view.choice(Pool("model", "alpha"))) == (0 < others <= MOST_OPTIONS)
+        return {each["name"] for each in found if ".at." in each["name"]}
+
+    assert names(0) == names(MOST_OPTIONS + 1) == set()
+    assert names(MOST_OPTIONS) == {f"model.alpha.at.s{number + 1}" for number in range(MOST_OPTIONS)}
+
+
 @given(st.floats(0, 1), st.floats(0, 0.999))
 def test_what_stays_because_a_server_is_idle_counts_towards_the_share(share: float, idle: float) -> None:
-    threshold = Threshold(stay_below=1, leave_at=40, guests_at=60, idle=idle)
+    threshold = Threshold(stay_below=1, leave_at=40, idle=idle)
     plan = {(CLS, "live"): {"hub": share, "edge": 1 - share}}
     view = replace(demo_view(), plan=plan, thresholds={CLS.key: threshold})
     kept = shares.kept(view, CLS, "live")

@@ -12,7 +12,7 @@ from test_router_config import endpoints_of
 
 from models.errors import DeclarationError
 from serving.fleet import DEFAULT_CLASS, Fleet
-from serving.router.clusters import away_cluster, classes_of
+from serving.router.clusters import away_cluster, classes_of, site_cluster
 from serving.router.endpoints import WEIGHTS
 from serving.router.shares import ALTERNATIVES, LONGEST_ROW, away, shares
 from serving.router.view import FleetView, LocalPorts, Pool
@@ -100,6 +100,24 @@ def test_what_leaves_comes_home_when_those_with_a_share_are_down(view: FleetView
         for name in (away_cluster(pool, class_) for class_ in classes_of(pool) if others):
             home = [each["priority"] for each in found[name] if each["locality"]["zone"] == view.local.name]
             assert home == ([1] if view.local.answers(pool) else [])
+
+
+@given(views())
+def test_after_a_single_site_home_is_asked_and_then_others(view: FleetView) -> None:
+    found = endpoints_of(view)
+    for pool in (pool for pool in view.pools if view.weighs(pool)):
+        others = {site.name for site in view.nearest(pool)}
+        for site in others:
+            tiers: dict[int, set[str]] = {}
+            for each in found[site_cluster(pool, site)]:
+                tiers.setdefault(each["priority"], set()).add(each["locality"]["zone"])
+                (endpoint,) = each["lb_endpoints"]
+                is_probed = "port_value" in endpoint["endpoint"]["health_check_config"]
+                assert is_probed == (each["locality"]["zone"] == site)
+            first, second, *spare = (tiers[priority] for priority in sorted(tiers))
+            assert (first, second) == ({site}, {view.local.name})
+            assert set().union(*spare) <= others - {site}
+            assert bool(spare) == (len(others) > 1)
 
 
 def test_of_many_sites_a_row_lists_few() -> None:

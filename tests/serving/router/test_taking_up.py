@@ -19,8 +19,9 @@ from tritonclient.utils import InferenceServerException
 from models.files import write_atomic
 from serving.fleet import DEFAULT_CLASS, Limits
 from serving.router import envoy
+from serving.router.options import Choice, Option, Threshold
 from serving.router.transition import Transition
-from serving.router.view import Pool, Threshold
+from serving.router.view import Pool
 
 pytestmark = pytest.mark.e2e
 
@@ -55,7 +56,7 @@ def test_new_shares_take_effect_without_restart(two: Any) -> None:
 def test_a_draining_site_keeps_nothing_however_idle(two: Any) -> None:
     """A request that finds an idle server stays, by the plan; while the site drains it does not."""
     site = two.here
-    idle = replace(site.view, thresholds={"app.review": Threshold(stay_below=4, leave_at=8, guests_at=12)})
+    idle = replace(site.view, thresholds={"app.review": Threshold(stay_below=4, leave_at=8)})
 
     def answered() -> set[str]:
         with httpx.Client(base_url=site.url) as client:
@@ -74,29 +75,42 @@ def test_a_draining_site_keeps_nothing_however_idle(two: Any) -> None:
     settles(lambda: answered() == {"here"})
 
 
-def test_a_guest_is_turned_back_once_where_too_much_waits(two: Any) -> None:
-    """And goes home."""
-    here, there, pool = two.here, two.there, Pool("app", "review")
-    leads_away = replace(here.view, plan={(pool, DEFAULT_CLASS): {"here": 0.0, "there": 1.0}})
-    closed = {pool.key: Threshold(stay_below=0, leave_at=0, guests_at=0)}
+def test_a_request_goes_where_it_is_answered_sooner(two: Any) -> None:
+    """By what the site says of others' requests there, and by how many of its own the front door counts."""
+    site, pool = two.here, Pool("app", "review")
+    out = site.directory / "envoy"
 
-    def asked() -> tuple[str, str]:
-        answer = httpx.post(f"{here.url}/v1/moderations").raise_for_status()
-        return answer.headers["x-headend-site"], answer.headers["x-envoy-attempt-count"]
+    def weigh(**there: Any) -> None:
+        choice = Choice(Option(0.05, 1, 0.02), {"there": Option(**{"base_s": 0.06, "each_s": 0.02, **there})})
+        envoy.write_shares(replace(site.view, choices={pool.key: choice}), out)
 
-    settles(lambda: asked() == ("here", "1"))
+    async def asked(requests: int) -> Counter[str]:
+        async with httpx.AsyncClient(base_url=site.url, timeout=30) as client:
+            answers = await asyncio.gather(
+                *(client.post("/v1/moderations", headers={"x-test-seconds": "1"}) for _ in range(requests))
+            )
+        return Counter(each.raise_for_status().headers["x-headend-site"] for each in answers)
+
+    def split(requests: int) -> dict[str, int]:
+        return dict(asyncio.run(asked(requests)))
+
+    settles(lambda: split(1) == {"here": 1})
     try:
-        envoy.write_shares(leads_away, here.directory / "envoy")
-        settles(lambda: asked() == ("there", "1"))
-        envoy.write_shares(replace(there.view, thresholds=closed), there.directory / "envoy")
-        settles(lambda: asked() == ("here", "2"))
-        # A site's own clients are no guests.
-        own = httpx.post(f"{there.url}/v1/moderations").raise_for_status()
-        assert own.headers["x-envoy-attempt-count"] == "1"
+        weigh(servers=1)
+        settles(lambda: split(2) == {"here": 1, "there": 1})
+        # Each takes as many as the other, whoever counts them.
+        assert max(split(6).values()) <= 4
+        weigh(servers=1, others=50)
+        settles(lambda: split(2) == {"here": 2})
+        weigh(servers=8, base_s=0.01, others=7, rooms={DEFAULT_CLASS: 7})
+        settles(lambda: split(2) == {"here": 2})
+        weigh(servers=8, base_s=0.01)
+        settles(lambda: split(4) == {"there": 4})
+        weigh(servers=1, base_s=1e6, looked=1)
+        settles(lambda: split(2) == {"there": 2})
     finally:
-        for site in (here, there):
-            envoy.write_shares(site.view, site.directory / "envoy")
-    settles(lambda: asked() == ("here", "1"))
+        envoy.write_shares(site.view, out)
+    settles(lambda: split(1) == {"here": 1})
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ from models.errors import UsageError
 from serving.fleet.balancing import Balancing, Placement
 from serving.router.plan import Member, Plan, plan, resumed
 from serving.router.plan.settling import MOST_MOVED, TRIED, settle
-from serving.router.plan.thresholds import GUESTS_PATIENCE
 from serving.router.plan.wait import response_s
 
 SMALL, LARGE = Member("small", 1, 0.01), Member("large", 8, 0.01)
@@ -172,22 +171,15 @@ def test_after_a_burst_nobody_hurries_to_where_it_was() -> None:
     assert swamped.shares == quiet.shares, "shares follow rates"
 
 
-def test_guests_are_not_turned_back_to_where_they_wait_longer() -> None:
-    offered, third = {"interactive": {"small": 50}}, Member("third", 1, 0.01)
-    quiet = plan(problem([SMALL, LARGE, third], offered, rtt_ms=20))
-    assert quiet.thresholds("large")["model.cls"].guests_at < 50
-    # Whoever finds 200 at `small` takes 2.01 s there, and 0.01 s at the third.
-    home_is_full = plan(problem([replace(SMALL, peak=200), LARGE, third], offered, rtt_ms=20))
-    patient = 8 + math.ceil((GUESTS_PATIENCE * (2.01 + 0.01) / 2 - 0.01) * 800)
-    assert home_is_full.thresholds("large")["model.cls"].guests_at == patient
-
-
 def test_an_idle_server_keeps_no_request_that_a_faster_site_answers_sooner() -> None:
     quick = Member("quick", 8, 0.004)
     offered = {"interactive": {"small": 20}}
     near = plan(problem([SMALL, quick], offered, rtt_ms=2)).thresholds("small")["model.cls"]
     assert (near.stay_below, near.idle) == (0, 0)
-    words = plan(problem([SMALL, quick], offered, rtt_ms=2)).explain("small", CLS).sentences
+    by_shares = Balancing(headroom={"live": 0.5})
+    words = (
+        plan(problem([SMALL, quick], offered, rtt_ms=2, balancing=by_shares)).explain("small", CLS).sentences
+    )
     assert "An idle server at small keeps no request: another site answers sooner all the same." in words
     far = plan(problem([SMALL, quick], offered, rtt_ms=20)).thresholds("small")["model.cls"]
     assert far.stay_below == 1
@@ -199,7 +191,8 @@ def test_an_idle_server_keeps_no_request_that_a_faster_site_answers_sooner() -> 
 
 
 def test_an_explanation_names_what_binds() -> None:
-    made = plan(problem([SMALL, LARGE], {"interactive": {"small": 400}}))
+    by_shares = Balancing(headroom={"batch": 0.5})
+    made = plan(problem([SMALL, LARGE], {"interactive": {"small": 400}}, balancing=by_shares))
     words = "\n".join(made.explain("small", CLS).sentences)
     assert "Clients bring 400 requests/s of class interactive to small." in words
     assert "large: " in words

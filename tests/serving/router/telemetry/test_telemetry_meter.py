@@ -250,3 +250,33 @@ def test_updates_that_envoy_took_and_refused_are_added_up(view):
     )
     assert reading.counters["taken"] == 5
     assert reading.counters["refused"] == 2
+
+
+def test_what_is_under_way_elsewhere_is_of_the_time_that_a_summary_tells_of(view):
+    meter = Meter(view.pools, FACTS)
+    at_b = "cluster.model.far.at.b"
+
+    def look(at: float, active: float, healthy: float = 3) -> None:
+        members = {f"{at_b}.membership_healthy": healthy, f"{at_b}.membership_total": 3}
+        meter.take_door(at, envoy(view, **{f"{at_b}.upstream_rq_active": active}, **members))
+
+    for second in range(20):
+        look(float(second), 4 if second <= 12 else 9)
+    assert meter.under_way({"b": 12.0}) == {"model.far": {"b": 4}}
+    assert meter.under_way({"b": 19.0}) == {"model.far": {"b": 9}}
+    assert meter.under_way({"b": 1.0}) == {"model.far": {"b": 9}}, "nobody looked then: as it was known"
+    look(20.0, 9, healthy=2)
+    assert meter.under_way({"b": 19.0}) == {}, "Envoy does not reach it"
+    look(21.0, 0)
+    meter.take_door(22.0, None)
+    assert set(meter.under_way({"b": 21.0})["model.far"]) == {"b"}, "Envoy did not answer: as it was"
+
+
+def test_what_goes_to_a_single_site_is_carried_and_measured(view):
+    meter = Meter(view.pools, FACTS)
+    for second in range(4):
+        counts = {"rq_total": 10, "cx_tx_bytes_total": 1000, "cx_rx_bytes_total": 200}
+        grown = {f"cluster.model.echo.at.b.upstream_{name}": second * one for name, one in counts.items()}
+        meter.take_door(float(second), envoy(view, **grown))
+    echo = meter.pools()["model.echo"]
+    assert (echo.request_bytes, echo.response_bytes) == (100, 20)
