@@ -25,9 +25,9 @@ from serving.fleet.classes import (
     DEFAULT_CLASS,
     PATIENCE,
     PRIORITY,
-    QUEUE_SHARE,
     RETRY_AFTER_S,
     Class,
+    waiting,
 )
 from serving.fleet.declaration import (
     ALIASES,
@@ -58,7 +58,6 @@ __all__ = [
     "PEER_HEADER",
     "PEER_SERIAL_HEADER",
     "PRIORITY",
-    "QUEUE_SHARE",
     "RETRY_AFTER_S",
     "ROLES",
     "ROLES_HEADER",
@@ -87,4 +86,5 @@ __all__ = [
     "demo_fleet",
     "is_loopback",
     "may_answer",
+    "waiting",
 ]

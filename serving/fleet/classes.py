@@ -24,14 +24,25 @@ PATIENCE: dict[Class, float] = {"live": 0.1, "interactive": 1, "batch": 10}
 programme is worth nothing, a batch job has all night."""
 PRIORITY: dict[Class, int] = {"live": 1, "interactive": 2, "batch": 3}
 """Triton's `priority` request parameter for each class; 1 is served first."""
-QUEUE_SHARE: dict[Class, float] = {"live": 1.0, "interactive": 0.75, "batch": 0.25}
-"""How much of a queue may be full when a request of this class still joins it. A model answers in the order
-of arrival, so whatever waits, waits before a live request that comes next: an urgent class may find a longer
-queue than a patient one may leave. Batch waits outside, with its client."""
+_KEPT_SHARE, _KEPT_PLACES = 0.25, 4
+"""Of a queue, what only live requests may fill. A quarter of a short queue is a place or two, which live
+requests, coming at random, would soon find taken: so at least four places, or half of a queue below eight."""
 RETRY_AFTER_S: dict[Class, int] = {"live": 1, "interactive": 1, "batch": 5}
 """When a refused client may ask again, seconds: what can wait stays away longer."""
 ATTEMPTS: dict[Class, int] = {"live": 4, "interactive": 3, "batch": 2}
 """Sites that are asked for one request at most, so that a full fleet is not asked again and again."""
+
+
+def waiting(class_: Class, queue: float) -> float:
+    """How many may wait in a queue of so many places when one more request of this class joins it.
+
+    A model answers in the order of arrival, so whatever waits, waits before a live request that comes next:
+    an urgent class may find a longer queue than a patient one may leave. Batch waits with its client.
+    """
+    if class_ == "live":
+        return queue
+    interactive = min(queue * (1 - _KEPT_SHARE), max(queue / 2, queue - _KEPT_PLACES))
+    return interactive if class_ == "interactive" else interactive / 3
 
 
 class Classed(Strict):

@@ -20,7 +20,7 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
-from serving.fleet import CLASSES, QUEUE_SHARE, Class
+from serving.fleet import CLASSES, Class, waiting
 from serving.router import scripts
 from serving.router.clusters import away_cluster, home_cluster, local_cluster, protocols, site_cluster
 from serving.router.options import Option
@@ -63,9 +63,7 @@ def rooms(view: FleetView, pool: Pool) -> dict[Class, int]:
     if room.patience_ms is not None and (pace := view.pace.get(pool.key)):
         queue = min(queue, room.patience_ms / pace.per_request_ms)
     most = view.limits.concurrency
-    return {
-        class_: min(most, room.at_once + math.floor(queue * QUEUE_SHARE[class_] + 0.5)) for class_ in CLASSES
-    }
+    return {class_: min(most, room.at_once + math.floor(waiting(class_, queue) + 0.5)) for class_ in CLASSES}
 
 
 def figures(view: FleetView) -> Iterator[tuple[str, str]]:

@@ -19,7 +19,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from serving.fleet import CLASSES, QUEUE_SHARE, Class
+from serving.fleet import CLASSES, Class, waiting
 from serving.fleet.balancing import HEADROOM
 from serving.router.options import MOST_OPTIONS, Choice, Option
 from serving.router.plan.planner import PoolPlan
@@ -96,6 +96,6 @@ def _rooms(member: Member, others: float) -> dict[Class, int]:
     if not member.room:
         return {}
     at_once = min(member.room, member.instances * member.max_batch)
-    rooms = {class_: at_once + (member.room - at_once) * QUEUE_SHARE[class_] for class_ in CLASSES}
+    rooms = {class_: at_once + waiting(class_, member.room - at_once) for class_ in CLASSES}
     rooms["live"] -= math.sqrt(others)
     return {class_: max(0, math.floor(room)) for class_, room in rooms.items()}

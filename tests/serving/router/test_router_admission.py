@@ -41,6 +41,15 @@ def test_the_more_urgent_finds_the_more_room(
         assert waits <= patience_ms + per_request_ms / 2 + 1e-6
 
 
+@pytest.mark.parametrize(
+    ("queue", "interactive", "batch"),
+    [(64, 48, 16), (12, 8, 3), (8, 4, 1), (4, 2, 1), (1, 1, 0), (0, 0, 0)],
+)
+def test_short_queues_have_places_for_live_requests_too(queue: int, interactive: int, batch: int) -> None:
+    found = admission.rooms(replace(demo_view(), rooms={CLS.key: Room(2, queue)}), CLS)
+    assert found == {"live": 2 + queue, "interactive": 2 + interactive, "batch": 2 + batch}
+
+
 def test_figures_are_what_the_script_reads() -> None:
     view = replace(
         demo_view(),
