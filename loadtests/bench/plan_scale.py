@@ -15,6 +15,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -26,6 +27,7 @@ from scipy.optimize import linprog
 from scipy.sparse import csr_array, vstack
 
 from loadtests.bench import report, taking
+from loadtests.bench.hearing import POOLS, TICKS, names
 from models.files import write_atomic
 from serving.router.plan import Member, PoolProblem, Problem, plan
 from serving.router.plan.planner import solve_all
@@ -33,11 +35,8 @@ from serving.router.plan.wait import GRID, marginal_s
 from serving.router.view import Pool
 
 SIZES = (10, 30, 100, 300, 1000)
-POOLS = 20
 LOAD = 0.7
 NEWS = 0.05
-TICKS = 3
-"""Plans after the first, of which the mean is told."""
 LINEAR_UP_TO = 300
 """Sites; beyond it the linear program takes minutes."""
 AIM_S, AIM_MIB = 1.0, 300
@@ -46,15 +45,15 @@ AIM_S, AIM_MIB = 1.0, 300
 def made(sites: int, pools: int = POOLS, seed: int = 1) -> Problem:
     """A made-up fleet."""
     random = np.random.default_rng(seed)
-    names = tuple(f"s{number:04}" for number in range(sites))
+    called = names("s", 4, sites)
     places = random.random((sites, 2))
     rtt = 0.002 + 0.08 * np.sqrt(((places[:, None] - places) ** 2).sum(axis=2))
     np.fill_diagonal(rtt, 0)
     return Problem(
-        names,
+        called,
         rtt,
         np.zeros_like(rtt),
-        tuple(_pool(f"p{number:02}", names, random) for number in range(pools)),
+        tuple(_pool(name, called, random) for name in names("p", 2, pools)),
     )
 
 
@@ -154,7 +153,9 @@ def run(out: Path, sizes: tuple[int, ...] = SIZES) -> dict[str, Any]:
     figures: dict[str, Any] = {}
     for sites in sizes:
         with report.console.status(f"{sites} sites"):
-            figures[str(sites)] = _measured("plan_scale", sites) | {"agent": _measured("hearing", sites)}
+            figures[str(sites)] = _measured("plan_scale", sites) | {
+                "agent": _measured("hearing", sites, told="telling")
+            }
     report.console.print(_table(figures))
     largest = figures[str(max(sizes))]
     aims = {
@@ -176,16 +177,23 @@ def run(out: Path, sizes: tuple[int, ...] = SIZES) -> dict[str, Any]:
     return document
 
 
-def _measured(module: str, sites: int) -> dict[str, Any]:
-    """What a process of its own measures, with one thread as an agent has."""
-    done = subprocess.run(
-        [sys.executable, "-m", f"loadtests.bench.{module}", str(sites)],
-        env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=600,
-    )
+def _measured(module: str, sites: int, told: str | None = None) -> dict[str, Any]:
+    """What a process of its own measures, with one thread as an agent has. `told`: a module whose output it
+    reads."""
+    with ExitStack() as stack:
+        source = None
+        if told:
+            teller = [sys.executable, "-m", f"loadtests.bench.{told}", str(sites)]
+            source = stack.enter_context(subprocess.Popen(teller, stdout=subprocess.PIPE)).stdout
+        done = subprocess.run(
+            [sys.executable, "-m", f"loadtests.bench.{module}", str(sites)],
+            env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+            stdin=source,
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+            timeout=600,
+        )
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 
