@@ -237,10 +237,10 @@ def _chart(path: Path, figures: dict[str, Any]) -> None:
         seconds, memory = rest.subplots(1, 2)
         for name, label in (("first_s", "from nothing"), ("next_s", "loads changed by 5%")):
             seconds.plot(sites, [one[name] for one in figures.values()], marker="o", label=label)
-        taken = [one["door"]["taken_s"] for one in figures.values()]
-        seconds.plot(sites, taken, marker="o", label="until Envoy follows")
         agents = [one["agent"] for one in figures.values()]
         seconds.plot(sites, [one["next_s"] for one in agents], marker="o", label="… all classes, in an agent")
+        taken = [one["door"]["taken_s"] for one in figures.values()]
+        seconds.plot(sites, taken, marker="o", label="until Envoy follows")
         memory.plot(sites, [one["process_mib"] for one in agents], marker="o", label="an agent")
         for axes, title, aim in ((seconds, "seconds", AIM_S), (memory, "MiB", AIM_MIB)):
             axes.axhline(aim, color=style.BAD, linewidth=1, linestyle=(0, (4, 2)), label="aim")
