@@ -10,6 +10,7 @@ import ctypes
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -20,6 +21,11 @@ from serving.triton.watcher import SERVING
 
 Request = Any
 Item = TypeVar("Item")
+UNWORKED_REQUESTS, UNWORKED_ROWS = "headend_unworked_requests", "headend_unworked_rows"
+UNWORKED_EXECUTIONS = "headend_unworked_executions"
+"""Triton's counters of what it counts as done although nothing was computed: requests whose client had gone,
+and bad ones. Whoever takes its times for those of work would find it faster the more clients give up. By
+`model`; executions, of which only those count that had no other request, by `rows`, too."""
 _PR_SET_NAME = 15
 
 
@@ -46,6 +52,7 @@ class Model(ABC, Generic[Item]):
         """Called by Triton once, before anything else."""
         config = json.loads(args["model_config"])
         parameters = {key: value["string_value"] for key, value in config.get("parameters", {}).items()}
+        self._name, self._batches = config["name"], config["max_batch_size"] > 0
         self.load(Path(args["model_repository"]) / args["model_version"], args, parameters)
         for sample in config.get("model_warmup", []):
             self._rehearse(config, sample["inputs"])
@@ -65,11 +72,21 @@ class Model(ABC, Generic[Item]):
                 items[index] = self.read(request)
             except BadRequestError as error:
                 responses[index] = _error(str(error), pb.TritonError.INVALID_ARG)
+        if idle := [request for index, request in enumerate(requests) if index not in items]:
+            self._count_unworked(idle, not items)
         for index, response in self._answer(items).items():
             responses[index] = response
         if not self._serving:
             self._now_serving()
         return responses
+
+    def _count_unworked(self, requests: Sequence[Request], is_all: bool) -> None:
+        """Tell of requests that nothing is computed for; `is_all`: of this execution's."""
+        rows = sum(request.inputs()[0].shape()[0] for request in requests) if self._batches else len(requests)
+        _counter(UNWORKED_REQUESTS, model=self._name).increment(len(requests))
+        _counter(UNWORKED_ROWS, model=self._name).increment(rows)
+        if is_all:
+            _counter(UNWORKED_EXECUTIONS, model=self._name, rows=str(rows)).increment(1)
 
     def _rehearse(self, config: dict[str, Any], inputs: dict[str, Any]) -> None:
         """Run a warm-up before Triton does: its 2.51 may crash when a warm-up fails, not when a load does."""
@@ -106,6 +123,17 @@ class Model(ABC, Generic[Item]):
         """Name the process so that the watcher knows that its end would leave requests without an answer."""
         ctypes.CDLL(None).prctl(_PR_SET_NAME, SERVING, 0, 0, 0)
         self._serving = True
+
+
+@cache
+def _family(name: str) -> Any:
+    return pb.MetricFamily(name=name, description="Done without computing", kind=pb.MetricFamily.COUNTER)
+
+
+@cache
+def _counter(name: str, **labels: str) -> Any:
+    """One of Triton's metrics: all instances of a model count in the same."""
+    return _family(name).Metric(labels=labels)
 
 
 def _error(message: str, code: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import queue
 import shutil
 import signal
@@ -10,9 +11,11 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import psutil
 import pytest
@@ -23,8 +26,10 @@ from triton_process import Triton, fleet_of, pairs_bundle, scaling_bundle
 from tritonclient.grpc import model_config_pb2 as pb
 from tritonclient.utils import InferenceServerException
 
+from loadtests.testbed.pace import PACE, SHIM, Pace
 from models.bundle import Bundle
 from models.errors import HeadendError
+from serving.router.telemetry import triton as telemetry
 from serving.triton.config import parse
 from serving.triton.control import Control
 from serving.triton.repository import Changes
@@ -363,6 +368,43 @@ def test_triton_refuses_what_its_queue_cannot_take(
             assert "queue size" in each.message()
     finally:
         triton.stop()
+
+
+def test_what_clients_gave_up_is_told_apart_from_work(tmp_path: Path, monkeypatch: Any) -> None:
+    """Triton counts it as done, in no time: its model would look faster the more clients give up."""
+    monkeypatch.setenv("HEADEND_HOME", str(tmp_path / "home"))
+    alone = BATCHED.replace("max_batch_size: 8", "max_batch_size: 1")
+    slow = scaling_bundle(tmp_path / "slow", "slow", 2, alone)
+    triton = Triton(tmp_path, fleet_of({"slow": {}}))
+    triton.write({"slow": slow})
+    for script in triton.repository.glob("slow/*/model.py"):
+        script.write_text(SHIM)
+        script.with_name(PACE).write_text(json.dumps(asdict(Pace(0.4, 0, 1))))
+    try:
+        triton.start(["slow"])
+        errors: queue.Queue[Any] = queue.Queue()
+        with connect(grpc, triton) as client:
+            for limit in (10, 0.2, 0.2, 0.2, 10):
+                given = [tensor(grpc, rows(1))]
+                client.async_infer(
+                    "slow", given, lambda result, error: errors.put(error), client_timeout=limit
+                )
+                time.sleep(0.02)
+            said = [errors.get(timeout=20) for _ in range(5)]
+        assert said.count(None) == 2
+        reading = asyncio.run(_read(triton))
+        counted: list[telemetry.Key] = [("slow", "answered"), ("slow", "rows"), ("slow", "executions", 1)]
+        worked = {reading.counters[key] - reading.unworked[key] for key in counted}
+        assert worked <= {2, 3, 4}, "one may have been begun when its client gave up"
+        assert len(worked) == 1
+        assert reading.counters["slow", "service_ns"] / 1e9 == pytest.approx(0.4 * worked.pop(), abs=0.2)
+    finally:
+        triton.stop()
+
+
+async def _read(triton: Triton) -> telemetry.TritonReading:
+    async with httpx.AsyncClient() as client:
+        return await telemetry.read(client, triton.http_port, triton.metrics_port)
 
 
 def _ask(kind: Any, triton: Triton) -> Any:

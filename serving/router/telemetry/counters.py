@@ -22,17 +22,24 @@ class Counters(Generic[K]):
     def __init__(self, window_s: float) -> None:
         self._window_s = window_s
         self._last: dict[K, float] | None = None
+        self._last_without: dict[K, float] = {}
         self._steps: deque[tuple[float, float, dict[K, float]]] = deque()
 
-    def add(self, at: float, reading: Mapping[K, float]) -> None:
-        """Take a reading made at `at`, seconds. A key that is missing now is one that did not grow."""
+    def add(self, at: float, reading: Mapping[K, float], without: Mapping[K, float] | None = None) -> None:
+        """Take a reading made at `at`, seconds. A key that is missing now is one that did not grow.
+
+        `without`: what of these counters shall not count, as it has grown since the same start. Read at
+        another moment, it may be a step ahead or behind: no step is less than nothing.
+        """
+        without = without or {}
         if self._last is None:
-            self._last, self._since = dict(reading), at
+            self._last, self._last_without, self._since = dict(reading), dict(without), at
             return
-        last = self._last
-        grown = {key: _growth(last.get(key, 0.0), value) for key, value in reading.items()}
-        self._steps.append((self._since, at, {key: growth for key, growth in grown.items() if growth}))
+        last, less = self._last, _grown(self._last_without, without)
+        grown = {key: growth - less.get(key, 0.0) for key, growth in _grown(last, reading).items()}
+        self._steps.append((self._since, at, {key: growth for key, growth in grown.items() if growth > 0}))
         self._last, self._since = {**last, **reading}, at
+        self._last_without |= without
         while self._steps and self._steps[0][1] <= at - self._window_s:
             self._steps.popleft()
 
@@ -63,6 +70,10 @@ class Counters(Generic[K]):
         """By how much two counters grew from each reading to the next."""
         for _, _, grown in self._steps:
             yield grown.get(first, 0.0), grown.get(second, 0.0)
+
+
+def _grown(last: Mapping[K, float], reading: Mapping[K, float]) -> dict[K, float]:
+    return {key: _growth(last.get(key, 0.0), value) for key, value in reading.items()}
 
 
 def _growth(before: float, now: float) -> float:

@@ -24,15 +24,15 @@ class ModelPools:
         """A reading made at `at` (monotonic, seconds); None: Triton did not answer."""
         self._now = reading
         if reading:
-            self._recent.add(at, reading.counters)
-            self._times.add(at, reading.counters)
+            self._recent.add(at, reading.counters, reading.unworked)
+            self._times.add(at, reading.counters, reading.unworked)
             for name in reading.batch_sizes:
                 self._batches[name] = self._by_batch(name, reading)
 
     def summary(self, name: str, facts: PoolFacts) -> PoolSummary:
         """The model `name` as this site has it now."""
         recent, times, now = self._recent, self._times, self._now
-        answered = recent.increase((name, "answered"))
+        answered, queued = recent.increase((name, "answered")), recent.increase((name, "queued"))
         rows = recent.increase((name, "rows")) / answered if answered else 1.0
         by_batch = self._batches.get(name, {})
         waiting = now.waiting.get(name, 0.0) if now else 0.0
@@ -44,7 +44,7 @@ class ModelPools:
             errors=rounded(recent.rate((name, "errors"))),
             # Little's law: the time that requests spend here per second is how many there are.
             in_flight=rounded(max(waiting, recent.rate((name, "total_ns")) / 1e9)),
-            queue_ms=rounded(recent.increase((name, "queue_ns")) / answered / 1e6) if answered else None,
+            queue_ms=rounded(recent.increase((name, "queue_ns")) / queued / 1e6) if queued else None,
             service_ms=self._service_ms(name),
             service_cv2=rounded(squared_variation(times.steps((name, "answered"), (name, "service_ns")))),
             by_batch=by_batch,
@@ -79,7 +79,8 @@ class ModelPools:
 def _since_it_started(name: str, reading: TritonReading) -> dict[int, BatchTime]:
     """Means of all of Triton's time: what an agent that has just started knows of one that has not."""
     counters, sizes = reading.counters, reading.batch_sizes[name]
-    counts = {rows: counters[name, "executions", rows] for rows in sizes}
+    executions: dict[int, Key] = {rows: (name, "executions", rows) for rows in sizes}
+    counts = {rows: counters[key] - reading.unworked.get(key, 0.0) for rows, key in executions.items()}
     return {
         rows: BatchTime(
             executions=0.0,
@@ -91,5 +92,5 @@ def _since_it_started(name: str, reading: TritonReading) -> dict[int, BatchTime]
 
 def _most(counts: Mapping[int, float]) -> list[int]:
     """The sizes that there were most executions of, in order."""
-    seen = sorted((rows for rows in counts if counts[rows]), key=lambda rows: -counts[rows])
+    seen = sorted((rows for rows in counts if counts[rows] > 0), key=lambda rows: -counts[rows])
     return sorted(seen[:MOST_BATCH_SIZES])

@@ -1,6 +1,6 @@
 """What one Triton counts of its models.
 
-Its metrics give failures by reason and what waits now
+Its metrics give failures by reason, what waits now, and what was done without computing
 (https://docs.nvidia.com/deeplearning/triton-inference-server/user-guide/docs/user_guide/metrics.html), its
 statistics the times, by batch size too (https://docs.nvidia.com/deeplearning/triton-inference-server/
 user-guide/docs/protocol/extension_statistics.html). Both are counters since its start, except what waits.
@@ -17,12 +17,15 @@ from typing import Annotated, Literal
 import httpx
 from pydantic import BaseModel, Field, TypeAdapter
 
-_SAMPLE = re.compile(r"^nv_inference_(pending_request_count|request_failure)\{([^}]*)\} (\S+)$", re.MULTILINE)
+_SAMPLE = re.compile(
+    r"^(nv_inference_(?:pending_request_count|request_failure)|headend_unworked_\w+)\{([^}]*)\} (\S+)$",
+    re.MULTILINE,
+)
 _LABEL = re.compile(r'(\w+)="([^"]*)"')
 _NOT_OURS = "CANCELED"
 """The reason of a failure that was the client's wish."""
 
-Counter = Literal["answered", "errors", "rows", "queue_ns", "service_ns", "total_ns"]
+Counter = Literal["answered", "errors", "rows", "queued", "queue_ns", "service_ns", "total_ns"]
 Key = tuple[str, Counter] | tuple[str, Literal["executions", "execution_ns"], int]
 """Model, counter and, where it counts executions, their rows."""
 
@@ -76,6 +79,8 @@ class TritonReading:
     ready: frozenset[str]
     """Models that answer now."""
     counters: Mapping[Key, float]
+    unworked: Mapping[Key, float]
+    """What Triton counted among these although nothing was computed (see `serving.triton.answering`)."""
     waiting: Mapping[str, float]
     """Requests that wait to be executed, by model."""
     batch_sizes: Mapping[str, tuple[int, ...]]
@@ -101,15 +106,23 @@ def parse(statistics: bytes, index: bytes, metrics: str) -> TritonReading:
         _count(counters, model)
         sizes[model.name] |= {batch.rows for batch in model.batch_stats}
     waiting: defaultdict[str, float] = defaultdict(float)
+    unworked: defaultdict[Key, float] = defaultdict(float)
     for what, labels, value in _SAMPLE.findall(metrics):
         label = dict(_LABEL.findall(labels))
-        if what == "pending_request_count":
-            waiting[label["model"]] += float(value)
-        elif label.get("reason") != _NOT_OURS:
-            counters[label["model"], "errors"] += float(value)
+        match what:
+            case "nv_inference_pending_request_count":
+                waiting[label["model"]] += float(value)
+            case "headend_unworked_requests":
+                unworked[label["model"], "answered"] += float(value)
+            case "headend_unworked_rows":
+                unworked[label["model"], "rows"] += float(value)
+            case "headend_unworked_executions":
+                unworked[label["model"], "executions", int(label["rows"])] += float(value)
+            case "nv_inference_request_failure" if label.get("reason") != _NOT_OURS:
+                counters[label["model"], "errors"] += float(value)
     ready = frozenset(model.name for model in _INDEX.validate_json(index))
     batch_sizes = {name: tuple(sorted(each)) for name, each in sizes.items()}
-    return TritonReading(ready, dict(counters), dict(waiting), batch_sizes)
+    return TritonReading(ready, dict(counters), dict(unworked), dict(waiting), batch_sizes)
 
 
 def _count(counters: defaultdict[Key, float], model: _Model) -> None:
@@ -117,6 +130,7 @@ def _count(counters: defaultdict[Key, float], model: _Model) -> None:
     counters[name, "answered"] += stats.success.count
     counters[name, "rows"] += model.inference_count
     counters[name, "total_ns"] += stats.success.ns
+    counters[name, "queued"] += stats.queue.count
     counters[name, "queue_ns"] += stats.queue.ns
     # Each request of a batch counts the whole execution: right for the time it takes, wrong for capacity.
     counters[name, "service_ns"] += _worked(stats)

@@ -73,3 +73,26 @@ def test_no_rate_is_negative_or_more_than_was_counted(readings):
     assert 0 <= counters.increase("x") <= sum(value for _, value in readings) * (1 + 1e-9)
     assert counters.seconds > 0
     assert counters.rate("x") * counters.seconds == pytest.approx(counters.increase("x"))
+
+
+def test_what_shall_not_count_is_taken_off_step_by_step():
+    counters = Counters[str](window_s=60)
+    counters.add(0.0, {"requests": 100, "others": 1}, {"requests": 40})
+    counters.add(1.0, {"requests": 110, "others": 3}, {"requests": 46})
+    counters.add(2.0, {"requests": 110}, {"requests": 47})
+    assert list(counters.steps("requests", "others")) == [(4, 2), (0, 0)], "read later, it is a step ahead"
+    counters.add(3.0, {"requests": 7}, {"requests": 5})
+    assert counters.increase("requests") == 4 + 2, "both began anew"
+
+
+@given(
+    steps=st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50)), min_size=1, max_size=20),
+)
+def test_what_is_left_is_never_negative_and_never_more_than_all(steps):
+    counters, requests, without = Counters[str](window_s=60), 0, 0
+    counters.add(0.0, {"requests": 0})
+    for second, (grown, less) in enumerate(steps, 1):
+        requests, without = requests + grown, without + less
+        counters.add(float(second), {"requests": requests}, {"requests": without})
+    assert 0 <= counters.increase("requests") <= requests
+    assert counters.increase("requests") >= requests - without

@@ -101,6 +101,30 @@ def test_a_models_load_and_times(view):
     assert echo.capacity == pytest.approx(2 * 4 / 0.020), "not from summed compute time over requests"
 
 
+def test_what_clients_gave_up_does_not_make_a_site_look_fast(view):
+    """Triton counts as done, in next to no time, what its models answer with `the client has gone`."""
+    meter = Meter(view.pools, FACTS)
+    for second in range(9):
+        worked, gone = 20 * second, 30 * second
+        raw = json.loads(statistics(worked + gone, executions=worked + gone, rows=1, queue_ms=5, infer_ms=20))
+        (model,) = raw["model_stats"]
+        for times in (model["inference_stats"], model["batch_stats"][0]):
+            times["compute_infer"]["ns"] = worked * 20e6
+        unworked = f"""
+headend_unworked_requests{{model="echo"}} {gone}
+headend_unworked_rows{{model="echo"}} {gone}
+headend_unworked_executions{{model="echo",rows="1"}} {gone}
+"""
+        meter.take_triton(
+            float(second), triton.parse(json.dumps(raw).encode(), READY, METRICS % (0, 1) + unworked)
+        )
+    echo = meter.pools()["model.echo"]
+    assert echo.answered == pytest.approx(20)
+    assert echo.queue_ms == pytest.approx(5)
+    assert echo.service_ms == echo.by_batch[1].mean_ms == pytest.approx(20)
+    assert echo.capacity == pytest.approx(2 / 0.020)
+
+
 def test_a_triton_that_does_not_answer_is_not_ready_and_its_times_stay_known(view):
     meter = Meter(view.pools, FACTS)
     for second in range(9):
