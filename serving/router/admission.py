@@ -88,8 +88,9 @@ def _figures(view: FleetView, pool: Pool) -> Iterator[tuple[str, float]]:
         yield "leave_at", threshold.leave_at
     if view.counts(pool) and (pace := view.pace.get(pool.key)):
         yield "at_once", view.rooms[pool.key].at_once
-        yield "service_ms", pace.service_ms
         yield "per_request_ms", pace.per_request_ms
+        if pace.service_ms is not None:
+            yield "service_ms", pace.service_ms
 
 
 def _options(view: FleetView, pool: Pool) -> Iterator[str]:

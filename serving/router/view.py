@@ -67,8 +67,8 @@ class Room:
 class Pace:
     """How fast the local site is at a pool, as measured."""
 
-    service_ms: float
-    """Milliseconds from a request to its answer while nothing else is asked."""
+    service_ms: float | None
+    """Milliseconds from a request to its answer while nothing else is asked; None: not known at present."""
     per_request_ms: float
     """Milliseconds between answers while the site is fully at work: 1000 / (requests per second)."""
 

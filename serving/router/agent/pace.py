@@ -13,11 +13,16 @@ _NOTICEABLE = 0.1
 
 
 def paces(pools: Mapping[str, PoolSummary], before: Mapping[str, Pace]) -> dict[str, Pace]:
-    """How fast the local site is at each of its pools of which that is known."""
+    """How fast the local site is at each of its pools of which that is known.
+
+    One that has had nothing to do for seconds may be faster than when it was slow: were requests refused for
+    what it took then, it would answer none, and never be measured again.
+    """
     found = {}
     for key, pool in pools.items():
         if pool.service_ms and pool.capacity:
-            now = Pace(pool.service_ms, 1000 / pool.capacity)
+            is_measured = pool.answered > 0 or pool.peak > 0
+            now = Pace(pool.service_ms if is_measured else None, 1000 / pool.capacity)
             old = before.get(key)
             found[key] = old if old and _is_alike(now, old) else now
     return found
@@ -36,5 +41,7 @@ def _is_alike(now: Pace, old: Pace) -> bool:
     return _same(now.service_ms, old.service_ms) and _same(now.per_request_ms, old.per_request_ms)
 
 
-def _same(now: float, old: float, slack: float = 0.0) -> bool:
+def _same(now: float | None, old: float | None, slack: float = 0.0) -> bool:
+    if now is None or old is None:
+        return now is old
     return abs(now - old) <= slack + _NOTICEABLE * old

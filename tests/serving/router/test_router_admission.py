@@ -13,7 +13,9 @@ from test_router_config import demo_view, routes_in
 
 from serving.fleet import CLASSES, DEFAULT_CLASS, Class, Fleet
 from serving.router import admission, envoy, shares
+from serving.router.agent.pace import paces
 from serving.router.options import MOST_OPTIONS, Choice, Option, Threshold
+from serving.router.telemetry.summary import PoolSummary
 from serving.router.transition import Transition
 from serving.router.view import FleetView, LocalPorts, Pace, Pool, Room
 
@@ -74,6 +76,26 @@ def test_figures_are_what_the_script_reads() -> None:
         "service_ms": "3",
         "per_request_ms": "1.5",
     }
+
+
+def test_what_was_slow_and_has_nothing_to_do_refuses_nobody_for_it() -> None:
+    """Else every request with a deadline would be refused for good, and none would show that it is over."""
+
+    def summary(**more: float) -> dict[str, PoolSummary]:
+        return {CLS.key: PoolSummary(kind="model", ready=True, room=9, service_ms=5000, capacity=0.2, **more)}
+
+    def figures(pace: dict[str, Pace]) -> str:
+        return dict(admission.figures(replace(demo_view(), pace=pace)))["admission/model.ppocr-cls"]
+
+    for busy in (summary(answered=0.2), summary(peak=1)):
+        slow = paces(busy, {})
+        assert slow == paces(busy, slow) == {CLS.key: Pace(5000, 5000)}
+        assert "service_ms 5000" in figures(slow)
+        idle = paces(summary(), slow)
+        assert idle == paces(summary(), idle) == {CLS.key: Pace(None, 5000)}
+        assert "service_ms" not in figures(idle)
+        assert "per_request_ms 5000" in figures(idle), "it has no more room than before"
+        assert paces(busy, idle) == slow
 
 
 def test_options_are_what_the_script_reads_instead_of_thresholds() -> None:
