@@ -142,7 +142,7 @@ class Testbed:
         }
         ways = {a: {b: _way(self.scenario.between(a, b)) for b in ends if b != a} for a in ends}
         wire = stack.enter_context(
-            _child([sys.executable, "-m", "loadtests.testbed.wire"], self._root / "wire.log", {}, pipes=True)
+            child([sys.executable, "-m", "loadtests.testbed.wire"], self._root / "wire.log", {}, pipes=True)
         )
         if wire.stdin is None or wire.stdout is None:
             raise AssertionError("a child with pipes has them")
@@ -156,7 +156,7 @@ class Testbed:
         program = [str(Path(sys.executable).with_name("headend")), "up", "-f", str(self._root / "fleet.yaml")]
         running = {
             site: stack.enter_context(
-                _child(
+                child(
                     network.inside(site, [*program, "--site", site]),
                     self._root / f"{site}.log",
                     {"HEADEND_HOME": str(own)},
@@ -222,7 +222,7 @@ def at_home(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _child(
+def child(
     command: list[str], log: Path, added: Mapping[str, str], *, pipes: bool = False
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A process that ends with this one, however this one ends."""

@@ -148,5 +148,7 @@ class _Clock:
                 early = self._over.wait(max(0.0, min(begin + moment.at_s - time.monotonic(), _LONGEST_S)))
                 if not early or moment.ends:
                     moment.act()
+            # Processes that a policy has started end with the thread that has started them.
+            self._over.wait()
         except (HeadendError, OSError) as error:
             self.failure = error

@@ -10,12 +10,16 @@ shares are written from here, by the code that the agents use:
 - `least-request`: Envoy's choice of the less busy of two, across all sites as if they were one (the front
   door's own site is asked through its peer listener, as the others are: a fraction of a millisecond more);
 - `static`: shares by capacity, the same at every front door;
+- `weighted-round-robin`: Envoy's `client_side_weighted_round_robin` across all sites, in proportion to the
+  requests/s that a site reports, over how busy it says that it is;
+- `load-aware-locality`: Envoy's `load_aware_locality`, every site a locality of one endpoint: at home while
+  that is about as busy as the others, else by what sites have left;
 - `slate-like`: see `slate`.
 
 Only `plan` and `waterfall` send on what is too much for a site, `plan` by the room that the model declares;
-the others have room without end, as they would have in a plain Envoy. Not here: Envoy's client-side weighted
-round robin and load-aware locality, which need ORCA load reports with rates and utilisation in every answer;
-Triton sends none of that.
+the others have room without end, as they would have in a plain Envoy. For the two that weigh by load, sites
+report it (see `reports`), and what has been reported counts at once: by default Envoy would take 10 s of
+each turn (`blackout_period`) for getting to know sites that it knows.
 """
 
 from __future__ import annotations
@@ -23,27 +27,51 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from loadtests.testbed import slate
+from loadtests.testbed import reports, slate
 from loadtests.testbed.bed import Testbed
-from loadtests.testbed.scenario import Cell, Policy
+from loadtests.testbed.scenario import ENVOYS, Cell, Policy, Scenario
 from models.files import write_atomic
 from serving.fleet import CLASSES
 from serving.router import envoy
 from serving.router.agent.config import AgentConfig
 from serving.router.agent.kept import hold_file
+from serving.router.clusters import away_cluster
 from serving.router.view import FleetView, Pool
-from serving.router.xds import socket_address
+from serving.router.xds import Json, extension, socket_address
 
 Shares = Mapping[str, float]
 """By site."""
 _ENDLESS = 1_000_000
 _SPILLS = 8
 """Waterfall sends on what finds about so many waiting: were it a card's room, most would wait for seconds."""
+_EXTENSIONS = "envoy.extensions.load_balancing_policies"
+
+
+def _balancer(name: str, message: str, **fields: Any) -> Json:
+    """A `LoadBalancingPolicy` of Envoy's."""
+    policy = extension(
+        f"envoy.load_balancing_policies.{name}", f"{_EXTENSIONS}.{name}.v3.{message}", **fields
+    )
+    return {"policies": [{"typed_extension_config": policy}]}
+
+
+_BY_LOAD: Mapping[Policy, Json] = {
+    "weighted-round-robin": _balancer(
+        "client_side_weighted_round_robin", "ClientSideWeightedRoundRobin", blackout_period="0s"
+    ),
+    "load-aware-locality": _balancer(
+        "load_aware_locality",
+        "LoadAwareLocality",
+        endpoint_picking_policy=_balancer("round_robin", "RoundRobin"),
+    ),
+}
 
 
 class Switch:
@@ -51,6 +79,8 @@ class Switch:
 
     def __init__(self, bed: Testbed) -> None:
         self._bed = bed
+        self._now: Policy | None = None
+        self._by_load = ExitStack()
 
     def __enter__(self) -> Self:
         return self
@@ -58,13 +88,20 @@ class Switch:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._by_load.close()
         self._hold(False)
 
     def to(self, policy: Policy, cell: Cell, ingress: Shares) -> None:
         """Put `policy` in force; `ingress`: weights of the front doors where requests come in."""
+        if policy == self._now and policy != "slate-like":
+            return  # Of all others, none depends on the ingress.
+        self._now = policy
         self._hold(policy != "plan")
+        self._by_load.close()
         if policy == "plan":
             return
+        if balancer := _BY_LOAD.get(policy):
+            self._weigh(balancer)
         for site in self._bed.scenario.sites:
             view = self._view(site, _SPILLS if policy == "waterfall" else _ENDLESS)
             rows = {
@@ -75,8 +112,8 @@ class Switch:
             }
             out = self._bed.directories[site].path / "envoy"
             envoy.write_shares(replace(view, plan=rows), out)
-            if policy == "least-request":
-                _as_one(out / "endpoints", view)
+            if policy in ENVOYS:
+                _all_alike(self._bed.scenario, policy, out, view)
 
     def _hold(self, wanted: bool) -> None:
         for directory in self._bed.directories.values():
@@ -86,13 +123,23 @@ class Switch:
             else:
                 file.unlink(missing_ok=True)
 
+    def _weigh(self, balancer: Json) -> None:
+        """Until `_by_load` is closed sites report their load, and Envoy weighs the other sites by it."""
+        self._by_load.enter_context(reports.told(self._bed))
+        for site, directory in self._bed.directories.items():
+            view, file = self._view(site, _ENDLESS), directory.path / "envoy" / envoy.CLUSTERS
+            self._by_load.callback(write_atomic, file, file.read_bytes())
+            away = {away_cluster(pool, class_) for pool in view.pools for class_ in CLASSES}
+            found = json.loads(file.read_bytes())
+            for cluster in found["resources"]:
+                if cluster["name"] in away:
+                    del cluster["lb_policy"], cluster["common_lb_config"]["locality_weighted_lb_config"]
+                    cluster["load_balancing_policy"] = balancer
+            write_atomic(file, json.dumps(found).encode())
+
     def _view(self, site: str, queue: int) -> FleetView:
         """The site's front door as its agent knows it, but that so many may wait."""
-        spec = self._bed.directories[site].read_spec()
-        if spec is None:
-            raise AssertionError("a running site has a spec")
-        agent = next(part for part in spec.parts if part.name == "agent")
-        view = AgentConfig.load(Path(agent.argv[-1])).view
+        view = AgentConfig.load(reports.agent_config(self._bed, site)).view
         return replace(view, rooms={key: replace(one, queue=queue) for key, one in view.rooms.items()})
 
 
@@ -102,7 +149,7 @@ def _row(bed: Testbed, policy: Policy, cell: Cell, ingress: Shares, site: str, m
     match policy:
         case "round-robin":
             return dict.fromkeys(scenario.sites, 1.0)
-        case "least-request":
+        case _ if policy in ENVOYS:
             return {each: float(each != site) for each in scenario.sites}
         case "static":
             return {each: scenario.capacity(each, model) for each in scenario.sites}
@@ -112,16 +159,35 @@ def _row(bed: Testbed, policy: Policy, cell: Cell, ingress: Shares, site: str, m
             return None
 
 
-def _as_one(endpoints: Path, view: FleetView) -> None:
-    """Make one locality of all sites, this one too: Envoy chooses between endpoints, not localities."""
-    for file in endpoints.glob("model.*.json"):
-        found = json.loads(file.read_text())
-        for assignment in found["resources"]:
-            first, *rest = assignment["endpoints"]
-            hosts = [host for place in (first, *rest) for host in place["lb_endpoints"]]
-            own: dict[str, Any] = copy.deepcopy(hosts[0])
-            own["endpoint"]["address"] = socket_address(view.local.peer)
-            own["endpoint"]["health_check_config"] = {"port_value": view.local.peer.port}
-            own["metadata"]["filter_metadata"]["headend"]["site"] = view.local.name
-            assignment["endpoints"] = [{**first, "priority": 0, "lb_endpoints": [*hosts, own]}]
+def _all_alike(scenario: Scenario, policy: Policy, out: Path, view: FleetView) -> None:
+    """Let Envoy choose between all sites, this one too: as endpoints of one locality, or each in its own."""
+    for model, class_ in product(scenario.models, CLASSES):
+        file = out / "endpoints" / f"{away_cluster(Pool('model', model), class_)}.json"
+        found = json.loads(file.read_bytes())
+        (assignment,) = found["resources"]
+        hosts = [host for place in assignment["endpoints"] for host in place["lb_endpoints"]]
+        own: dict[str, Any] = copy.deepcopy(hosts[0])
+        own["endpoint"]["address"] = socket_address(view.local.peer)
+        own["endpoint"]["health_check_config"] = {"port_value": view.local.peer.port}
+        own["metadata"]["filter_metadata"]["headend"]["site"] = view.local.name
+        hosts = [*hosts, own]
+        if policy == "weighted-round-robin":
+            # What it begins with, until sites have told: that it knows them, as one that runs for long does.
+            for host in hosts:
+                host["load_balancing_weight"] = max(1, round(scenario.capacity(_site(host), model) * 10))
+        together = [{**assignment["endpoints"][0], "priority": 0, "lb_endpoints": hosts}]
+        apart = policy == "load-aware-locality"
+        assignment["endpoints"] = list(map(_place, hosts)) if apart else together
         write_atomic(file, json.dumps(found).encode())
+
+
+def _place(host: Json) -> Json:
+    """A locality of one endpoint."""
+    zone = {"zone": _site(host)}
+    return {"locality": zone, "load_balancing_weight": 1, "priority": 0, "lb_endpoints": [host]}
+
+
+def _site(host: Json) -> str:
+    """Where an endpoint is."""
+    site: str = host["metadata"]["filter_metadata"]["headend"]["site"]
+    return site

@@ -15,7 +15,19 @@ from models.errors import DeclarationError, UsageError
 from models.schema import Declaration, Strict
 from serving.fleet import Class
 
-Policy = Literal["plan", "local-only", "round-robin", "least-request", "waterfall", "static", "slate-like"]
+Policy = Literal[
+    "plan",
+    "local-only",
+    "round-robin",
+    "least-request",
+    "waterfall",
+    "static",
+    "weighted-round-robin",
+    "load-aware-locality",
+    "slate-like",
+]
+ENVOYS: tuple[Policy, ...] = ("least-request", "weighted-round-robin", "load-aware-locality")
+"""Those by which Envoy itself chooses between all sites."""
 Part = Literal["triton", "envoy", "agent", "control"]
 """`control`: the agent and its site's supervisor, which would start it again: all of a site's Python that is
 not inside Triton."""
@@ -178,6 +190,8 @@ class Scenario(Declaration):
         if unknown := set(self.short) - {cell.name for cell in self.cells}:
             raise ValueError(f"`short` names `{min(unknown)}`, which is not a cell")
         for cell in self.cells:
+            if len(self.sites) < 3 and (those := set(cell.policies) & set(ENVOYS)):
+                raise ValueError(f"cell `{cell.name}`: `{min(those)}` needs three sites to choose between")
             named = {*cell.of, *cell.ingress, *(fault.site for fault in cell.faults if fault.site)}
             if unknown := named - set(self.sites):
                 raise ValueError(f"cell `{cell.name}` names `{min(unknown)}`, which is not a site")

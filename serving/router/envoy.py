@@ -28,7 +28,8 @@ MOST_CONNECTIONS = 10_000
 _DESCRIPTORS = "inference.pb"
 _FETCHED = "issuers"
 """Directory of the issuers' keys that the site's agent fetches (see `tokens`)."""
-_CLUSTERS = "clusters.json"
+CLUSTERS = "clusters.json"
+"""The file of all clusters, in Envoy's directory."""
 
 
 def write_config(view: FleetView, out: Path, *, access_log: Path | None = None, in_use: bool = False) -> None:
@@ -43,7 +44,7 @@ def write_config(view: FleetView, out: Path, *, access_log: Path | None = None, 
     write_atomic(out / _DESCRIPTORS, protocol.descriptor_set())
     _write_figures(view, out)
     for name, resources in discovery(view, out, access_log=access_log).items():
-        left = _left(out / name, resources) if in_use and name == _CLUSTERS else []
+        left = _left(out / name, resources) if in_use and name == CLUSTERS else []
         _write(out / name, [*resources, *left])
     once = bootstrap(view.fleet, view.local.name, view.ports.admin, out)
     write_atomic(out / "bootstrap.json", json.dumps(once, indent=1).encode())
@@ -101,10 +102,10 @@ def command(out: Path, *, workers: int | None = None, log_level: str = "warning"
 def bootstrap(fleet: str, site: str, admin: int, out: Path) -> Json:
     """What the Envoy of `site` reads once, at its start; `admin`: the port of its administration."""
     return {
-        "node": {"id": site, "cluster": fleet},
+        "node": {"id": site, "cluster": fleet, "locality": {"zone": site}},
         "admin": {"address": socket_address(Address(LOOPBACK, admin))},
         "dynamic_resources": {
-            "cds_config": _source(out, _CLUSTERS),
+            "cds_config": _source(out, CLUSTERS),
             "lds_config": _source(out, "listeners.json"),
         },
         "stats_config": stats.config(),
@@ -134,7 +135,7 @@ def discovery(view: FleetView, out: Path, *, access_log: Path | None = None) -> 
         **{f"secrets/{name}.json": resources for name, resources in tls.secrets(view).items()},
         **_access_files(view.access, view.keys, out),
         **dict(_endpoint_files(view)),
-        _CLUSTERS: [
+        CLUSTERS: [
             *clusters(view, lambda name: _source(out, f"endpoints/{name}.json"), secrets),
             *tracing.clusters(view),
         ],

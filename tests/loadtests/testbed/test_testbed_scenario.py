@@ -117,6 +117,7 @@ def test_a_moving_ingress_visits_every_site_in_each_stretch():
         ({"short": ["none"]}, "none"),
         ({"traffic": [{"model": "other", "p99_ms": 1}]}, "other"),
         ({"cells": [{"name": "a", "load": 1, "seconds": 1, "of": ["moon"]}]}, "moon"),
+        ({"cells": [{"name": "a", "load": 1, "seconds": 1, "policies": ["least-request"]}]}, "three sites"),
         (
             {
                 "cells": [

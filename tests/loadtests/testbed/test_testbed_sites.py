@@ -52,7 +52,7 @@ def left() -> list[str]:
     processes = [
         path.parent.name
         for path in Path("/proc").glob("[0-9]*/cmdline")
-        if path.exists() and b"loadtests.testbed.wire" in path.read_bytes()
+        if path.exists() and b"\0loadtests.testbed." in path.read_bytes()
     ]
     names = [path.name for path in Path("/run/netns").glob(f"{network.PREFIX}*")]
     return interfaces + processes + names
