@@ -57,6 +57,9 @@ class _Worker:
             from grpc.experimental.gevent import init_gevent
 
             init_gevent()
+            # Each call that waits holds a thread of gevent's, which has ten: the answer of an eleventh would
+            # wait until one of ten calls before it has ended.
+            gevent.get_hub().threadpool.maxsize = self.job.campaign.limits.in_flight
         self.loop.prepare()
         gc.collect()
         gc.freeze()

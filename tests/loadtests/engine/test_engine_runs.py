@@ -1,7 +1,11 @@
 """Whole runs against a small real server: open loop, limits, several workers, a starved generator."""
 
+import csv
 import gzip
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 from hdrh.histogram import HdrHistogram
@@ -16,6 +20,8 @@ from loadtests.speakers import open_speaker
 from loadtests.tally import SAMPLE_COLUMNS
 
 STILL_S = 2.0
+SLOW_S = 2.0
+SERVER = Path(__file__).with_name("grpc_server.py")
 
 
 def run(campaign, address, out, **options):
@@ -127,3 +133,22 @@ def test_a_generator_that_cannot_keep_up_is_refused(server, tmp_path):
     assert any("were sent more than" in each or "never sent" in each for each in result.generator.problems)
     assert result.sent == 20_000
     assert result.generator.slip_max_ms > 500
+
+
+def test_answers_by_grpc_do_not_wait_for_one_another(tmp_path):
+    """Every second takes two seconds, so that twenty wait at any time."""
+    asked = {"name": "one", "model": "open-nsfw", "client": "triton-grpc", "input": "random"}
+    campaign = declared(
+        seconds=5, workload=[{**asked, "class": "live"}], arrivals=[{"kind": "constant", "rate": 20}]
+    )
+    with subprocess.Popen([sys.executable, SERVER, str(SLOW_S)], stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            run(campaign, f"127.0.0.1:{int(server.stdout.readline())}", tmp_path / "run")
+        finally:
+            server.kill()
+    with gzip.open(tmp_path / "run" / "requests.csv.gz", "rt") as rows:
+        took = sorted(float(row["ended"]) - float(row["intended"]) for row in csv.DictReader(rows))
+    assert len(took) == 100
+    assert took[44] < SLOW_S / 4, "nearly half are quick"
+    assert took[55] > SLOW_S
