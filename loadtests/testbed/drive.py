@@ -63,7 +63,7 @@ def _warm_up(bed: Testbed) -> None:
 
 
 def _run(bed: Testbed, cell: Cell, folder: Path) -> Outcome:
-    with Switch(bed) as switch, _Clock(_timeline(bed, cell, switch)) as clock:
+    with Switch(bed, cell) as switch, _Clock(_timeline(bed, cell, switch)) as clock:
         result = run_campaign(
             campaign(bed.scenario, cell), Targets(bed.doors), folder, view=False, on_begin=clock.start
         )
@@ -103,7 +103,7 @@ def _switches(bed: Testbed, cell: Cell, switch: Switch) -> Iterator[_Moment]:
             continue
         for number, ingress in enumerate(weights):
             at = stretch.begin + number * cell.seconds / len(weights)
-            yield _Moment(at, partial(switch.to, stretch.policy, cell, ingress))
+            yield _Moment(at, partial(switch.to, stretch.policy, ingress))
 
 
 def _breaks(bed: Testbed, cell: Cell) -> Iterator[_Moment]:
@@ -148,7 +148,5 @@ class _Clock:
                 early = self._over.wait(max(0.0, min(begin + moment.at_s - time.monotonic(), _LONGEST_S)))
                 if not early or moment.ends:
                     moment.act()
-            # Processes that a policy has started end with the thread that has started them.
-            self._over.wait()
         except (HeadendError, OSError) as error:
             self.failure = error

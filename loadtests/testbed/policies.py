@@ -75,29 +75,33 @@ _BY_LOAD: Mapping[Policy, Json] = {
 
 
 class Switch:
-    """Puts policies in force at all front doors; at the end the agents have their way again."""
+    """Puts policies of a cell in force at all front doors; at the end the agents have their way again."""
 
-    def __init__(self, bed: Testbed) -> None:
-        self._bed = bed
+    def __init__(self, bed: Testbed, cell: Cell) -> None:
+        self._bed, self._cell = bed, cell
         self._now: Policy | None = None
-        self._by_load = ExitStack()
+        self._reports, self._clusters = ExitStack(), ExitStack()
 
     def __enter__(self) -> Self:
+        if set(self._cell.policies) & set(_BY_LOAD):
+            # All the time: a site's first report takes seconds, and what it costs, it costs all policies.
+            self._reports.enter_context(reports.told(self._bed))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._by_load.close()
+        self._clusters.close()
+        self._reports.close()
         self._hold(False)
 
-    def to(self, policy: Policy, cell: Cell, ingress: Shares) -> None:
+    def to(self, policy: Policy, ingress: Shares) -> None:
         """Put `policy` in force; `ingress`: weights of the front doors where requests come in."""
         if policy == self._now and policy != "slate-like":
             return  # Of all others, none depends on the ingress.
         self._now = policy
         self._hold(policy != "plan")
-        self._by_load.close()
+        self._clusters.close()
         if policy == "plan":
             return
         if balancer := _BY_LOAD.get(policy):
@@ -108,7 +112,7 @@ class Switch:
                 (Pool("model", model), class_): row
                 for model in self._bed.scenario.models
                 for class_ in CLASSES
-                if (row := _row(self._bed, policy, cell, ingress, site, model)) is not None
+                if (row := _row(self._bed, policy, self._cell, ingress, site, model)) is not None
             }
             out = self._bed.directories[site].path / "envoy"
             envoy.write_shares(replace(view, plan=rows), out)
@@ -124,11 +128,10 @@ class Switch:
                 file.unlink(missing_ok=True)
 
     def _weigh(self, balancer: Json) -> None:
-        """Until `_by_load` is closed sites report their load, and Envoy weighs the other sites by it."""
-        self._by_load.enter_context(reports.told(self._bed))
+        """Until `_clusters` is closed Envoy weighs all sites by what they report of their load."""
         for site, directory in self._bed.directories.items():
             view, file = self._view(site, _ENDLESS), directory.path / "envoy" / envoy.CLUSTERS
-            self._by_load.callback(write_atomic, file, file.read_bytes())
+            self._clusters.callback(write_atomic, file, file.read_bytes())
             away = {away_cluster(pool, class_) for pool in view.pools for class_ in CLASSES}
             found = json.loads(file.read_bytes())
             for cluster in found["resources"]:
