@@ -1,4 +1,7 @@
-"""Real sites in namespaces: what the links do, and that nothing is left, however the testbed ended."""
+"""Real sites in namespaces: what the links do, and that nothing is left, however the testbed ended.
+
+All tests that build one are in this file: a machine has one testbed at a time.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +19,7 @@ import pytest
 import yaml
 from waiting import until
 
-from loadtests.testbed import network
+from loadtests.testbed import figures, network
 
 pytestmark = [
     pytest.mark.e2e,
@@ -42,6 +46,24 @@ SCENARIO = {
             "ingress": {"van": 1},
             "faults": [{"do": "black-hole", "site": "hub", "at_s": 4, "for_s": 5}],
         }
+    ],
+}
+
+BY_LOAD = {
+    "scenario": "by-load",
+    "title": "Three sites, one of them large.",
+    "sites": {"hub": {"copies": 4}, "west": {}, "east": {}},
+    "models": {"clip": {"mean_ms": 100}},
+    "traffic": [{"model": "clip", "p99_ms": 1500}],
+    "cells": [
+        {"name": "even", "load": 0.6, "seconds": 12, "policies": ["weighted-round-robin"]},
+        {
+            "name": "idle",
+            "load": 0.06,
+            "seconds": 12,
+            "policies": ["load-aware-locality"],
+            "ingress": {"hub": 1},
+        },
     ],
 }
 
@@ -135,3 +157,29 @@ def test_no_stream_breaks_while_a_site_is_changed_and_emptied(tmp_path: Path) ->
     assert [row["examples"] for row in rows] == [{}] * 6
     assert all(row["across"] > 0 and row["messages"] > row["streams"] for row in rows)
     assert left() == []
+
+
+def test_envoy_weighs_sites_by_what_they_report(tmp_path: Path) -> None:
+    (tmp_path / "trial.yaml").write_text(yaml.safe_dump(BY_LOAD))
+    done = subprocess.run(
+        [
+            *(HEADEND, "loadtest", "testbed", "run", tmp_path / "trial.yaml"),
+            *("--json", "--out", tmp_path / "out"),
+        ],
+        env={**os.environ, "HEADEND_HOME": str(tmp_path / "home")},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    rows = {row["cell"]: row for row in json.loads(done.stdout)["figures"]}
+    assert [row["failed"] for row in rows.values()] == [0, 0]
+    # A round robin would send a third to each.
+    assert shares(tmp_path / "out" / "even")["hub"] > 0.5
+    assert shares(tmp_path / "out" / "idle")["hub"] > 0.75
+    assert left() == []
+
+
+def shares(folder: Path) -> dict[str, float]:
+    """Of the answers of a cell's run, by site."""
+    answered = Counter(request.site for request in figures.read(folder) if request.is_right)
+    return {site: count / answered.total() for site, count in answered.items()}
