@@ -13,7 +13,7 @@ from made_problems import CLS, problem
 
 from serving.fleet import CLASSES
 from serving.router.plan import Member, Plan, Problem, plan
-from serving.router.plan.lines import LEAST_GUESTS, UPLINK_SHARE, Lines
+from serving.router.plan.lines import FULL_SHARE, LEAST_GUESTS, UPLINK_SHARE, Lines
 from serving.router.plan.settling import PROBED
 from serving.router.view import Pool
 
@@ -99,7 +99,9 @@ def assert_lines_have_room(of: Problem, made: Plan) -> None:
         out[b] += rate * pool.response_bytes
     size = max(pool.request_bytes, pool.response_bytes)
     probes = 2 * PROBED * size * sum(float(rates.sum()) for rates in pool.offered.values())
-    assert (np.maximum(out, into) <= (UPLINK_SHARE + 4 * LEAST_GUESTS) * limit + probes).all()
+    share = Lines(of).share(pool)
+    assert UPLINK_SHARE <= share <= FULL_SHARE
+    assert (np.maximum(out, into) <= (share + 4 * LEAST_GUESTS) * limit + probes).all()
 
 
 def _one_site_is_far_too_small() -> Problem:
@@ -170,6 +172,28 @@ def test_guests_come_as_their_line_carries_them(request_bytes: float, response_b
     assert van == pytest.approx(4.375, rel=1e-3)
     assert hub + studio == pytest.approx(0.7 * 8 / 0.15 - 4.375, rel=1e-3)
     assert "its line carries no more from other sites" in "\n".join(made.explain("hub", CLS).sentences)
+
+
+def test_a_line_is_filled_more_where_all_else_is_full() -> None:
+    """At 85% the others bring 45.3 a second; they and the line take 46.25 at most."""
+    of = outside_broadcast(0.85)
+    assert guests(of, plan(of), "van") == pytest.approx(FULL_SHARE * 6.25, rel=2e-3)
+    filled = [Lines(now).share(now.pools[0]) for now in map(outside_broadcast, np.arange(0.1, 1.5, 0.001))]
+    assert filled[0] == filled[600] == UPLINK_SHARE
+    assert filled[-1] == FULL_SHARE
+    steps = np.diff(filled)
+    assert steps.min() >= 0
+    assert steps.max() < 0.003
+
+
+def test_a_site_does_for_itself_what_it_can() -> None:
+    """Clients at the van that its own servers can answer make no line fuller, however many they are."""
+    of = outside_broadcast(0.0)
+    rates = np.array([1.0, 1.0, of.pools[0].members[2].capacity])
+    busy = replace(of.pools[0], offered={"interactive": rates})
+    assert Lines(of).share(busy) == UPLINK_SHARE
+    busier = replace(busy, offered={"interactive": rates + np.array([36.0, 0.0, 0.0])})
+    assert Lines(of).share(busier) > UPLINK_SHARE
 
 
 def test_without_a_declared_line_more_come() -> None:
