@@ -138,7 +138,8 @@ COMPUTE = Row(
         ),
         Panel(
             "Compute, for each request",
-            "A batch's time counts for every request in it. More at the same load: slower cores.",
+            "A batch's time counts for every request in it. More at the same load: slower cores. Less under "
+            "overload: requests whose clients gave up count as answered in no time.",
             ((mean_ms("nv_inference_compute_infer_duration_us"), "{{site}} {{pool}}"),),
             unit="ms",
         ),
