@@ -130,6 +130,7 @@ class Testbed:
                     "peer": f"{network.address(number)}:8001",
                     # As many copies: each uses one thread.
                     "threads": size.copies,
+                    "uplink": {"mbit_s": size.uplink_mbit_s} if size.uplink_mbit_s else None,
                 }
                 for number, (site, size) in enumerate(self.scenario.sites.items())
             },
@@ -137,8 +138,12 @@ class Testbed:
 
     def _start_wire(self, stack: ExitStack) -> subprocess.Popen[bytes]:
         ends = {
-            site: End(namespace=network.namespace(site), ip=network.address(number))
-            for number, site in enumerate(self.scenario.sites)
+            site: End(
+                namespace=network.namespace(site),
+                ip=network.address(number),
+                line_mbit_s=size.uplink_mbit_s,
+            )
+            for number, (site, size) in enumerate(self.scenario.sites.items())
         }
         ways = {a: {b: _way(self.scenario.between(a, b)) for b in ends if b != a} for a in ends}
         wire = stack.enter_context(

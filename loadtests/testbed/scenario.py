@@ -54,12 +54,15 @@ class Compute(Strict):
 
 
 class Size(Strict):
-    """How much one site can do."""
+    """How much one site can do, and send."""
 
     copies: int = Field(default=1, ge=1, le=4)
     """Executions at the same time."""
     speed: Positive = 1.0
     """2: each takes half the declared time."""
+    uplink_mbit_s: Positive | None = None
+    """What its own line to all others carries each way, megabits per second, and is declared to carry; None:
+    as much as its links."""
 
 
 class Link(Strict):

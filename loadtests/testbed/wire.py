@@ -25,6 +25,7 @@ import struct
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from models.schema import Strict
@@ -51,6 +52,8 @@ class End(Strict):
 
     namespace: str
     ip: str
+    line_mbit_s: float | None = None
+    """What the site's own line to all others carries each way; None: as much as its links."""
 
 
 class Plan(Strict):
@@ -70,12 +73,23 @@ class Change(Strict):
 
 
 @dataclass
+class Line:
+    """One direction of a site's own line, which all its links share."""
+
+    mbit_s: float
+    free_at: float = 0.0
+    """When the last byte that waits here will have been sent."""
+
+
+@dataclass
 class Lane:
     """One direction at work. Times are of the monotonic clock."""
 
     way: Way
     out: int
     """The TUN's file descriptor at the target."""
+    lines: Sequence[Line] = ()
+    """That it goes over, those of its two sites."""
     free_at: float = 0.0
     """When the last byte that waits here will have been sent."""
     last: float = 0.0
@@ -86,12 +100,16 @@ class Lane:
         way = self.way
         if way.loss and random.random() < way.loss:
             return None
-        begin = max(now, self.free_at)
-        if begin - now > way.queue_ms / 1e3:
-            return None
-        self.free_at = begin + size * 8 / (way.mbit_s * 1e6)
+        sent = now
+        hops: list[tuple[Lane | Line, float]] = [(self, way.mbit_s)]
+        hops += [(line, line.mbit_s) for line in self.lines]
+        for hop, mbit_s in hops:
+            begin = max(sent, hop.free_at)
+            if begin - sent > way.queue_ms / 1e3:
+                return None
+            hop.free_at = sent = begin + size * 8 / (mbit_s * 1e6)
         delay = random.gauss(way.delay_ms, way.jitter_ms) if way.jitter_ms else way.delay_ms
-        self.last = max(self.last, self.free_at + max(0.0, delay) / 1e3)
+        self.last = max(self.last, sent + max(0.0, delay) / 1e3)
         return self.last
 
 
@@ -101,8 +119,12 @@ class Wire:
     def __init__(self, plan: Plan) -> None:
         tuns = {site: _tun(number, end) for number, (site, end) in enumerate(plan.ends.items())}
         addresses = {site: socket.inet_aton(end.ip) for site, end in plan.ends.items()}
+        out, into = (
+            {site: [Line(end.line_mbit_s)] if end.line_mbit_s else [] for site, end in plan.ends.items()}
+            for _ in range(2)
+        )
         self._lanes = {
-            (source, target): Lane(way, tuns[target])
+            (source, target): Lane(way, tuns[target], [*out[source], *into[target]])
             for source, ways in plan.ways.items()
             for target, way in ways.items()
         }

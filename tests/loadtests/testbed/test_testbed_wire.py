@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtests.testbed.wire import Lane, Way
+from loadtests.testbed.wire import Lane, Line, Way
 
 
-def lane(**changes: float) -> Lane:
+def lane(*lines: Line, **changes: float) -> Lane:
     declared = {"delay_ms": 10, "jitter_ms": 0, "loss": 0, "mbit_s": 8, "queue_ms": 100}
-    return Lane(Way(**{**declared, **changes}), out=-1)
+    return Lane(Way(**{**declared, **changes}), out=-1, lines=lines)
 
 
 def test_a_packet_takes_its_bytes_at_the_rate_and_the_delay():
@@ -30,6 +30,22 @@ def test_what_would_wait_too_long_is_dropped_and_what_comes_later_is_not():
     assert found[:3] == pytest.approx([5.011, 5.012, 5.013])
     assert found[3:] == [None, None]
     assert one.arrival(1000, 5.01) == pytest.approx(5.021)
+
+
+def test_links_share_their_sites_line():
+    """Which carries half of what each of them could."""
+    line = Line(4)
+    both = [lane(line), lane(line)]
+    found = [one.arrival(1000, 5.0) for one in (*both, *both)]
+    assert found == pytest.approx([5.013, 5.015, 5.017, 5.019])
+    assert lane().arrival(1000, 5.0) == pytest.approx(5.011)
+
+
+def test_what_would_wait_too_long_for_the_line_is_dropped():
+    line = Line(4)
+    both = [lane(line, queue_ms=2.5), lane(line, queue_ms=2.5)]
+    found = [one.arrival(1000, 5.0) for one in (*both, *both)]
+    assert found == [pytest.approx(5.013), pytest.approx(5.015), None, None]
 
 
 def test_a_loss_of_one_is_a_black_hole():

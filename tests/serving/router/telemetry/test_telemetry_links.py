@@ -8,40 +8,69 @@ import pytest
 from telemetry_made import Clock
 
 from serving.router.telemetry.links import LinkMeter
+from serving.router.telemetry.summary import Link
 
 SMALL, PADDED = 1_500, 11_700
+THIN, FAST = 1_250_000, 125_000_000
+"""Bytes a second."""
 
 
-def measured(rtt_s: float, bytes_per_s: float, jitter_s: float = 0.0, exchanges: int = 200) -> LinkMeter:
-    clock, chance = Clock(), random.Random(7)
-    meter = LinkMeter(clock)
-    for _ in range(exchanges):
-        clock.now += 0.5
-        padded = meter.wants_padding()
-        size = PADDED if padded else SMALL
-        wakeup = chance.expovariate(1 / 0.0005)
-        meter.add(size, rtt_s + size / bytes_per_s + wakeup + chance.uniform(0, jitter_s), padded=padded)
-    return meter
+class Way:
+    """To another site, and what is measured of it."""
+
+    def __init__(self, seed: int = 7) -> None:
+        self._clock, self._chance = Clock(), random.Random(seed)
+        self._meter = LinkMeter(self._clock)
+
+    def after(self, exchanges: int, rtt_s: float, bytes_per_s: float, jitter_s: float = 0.0) -> Link:
+        """What is known after so many more, half a second apart."""
+        for _ in range(exchanges):
+            self._clock.now += 0.5
+            padded = self._meter.wants_padding()
+            size = PADDED if padded else SMALL
+            late = self._chance.expovariate(1 / 0.0005) + self._chance.uniform(0, jitter_s)
+            self._meter.add(size, rtt_s + size / bytes_per_s + late, padded=padded)
+        link = self._meter.link()
+        assert link
+        return link
 
 
 def test_a_thin_link_is_measured():
-    link = measured(0.04, 1_250_000).link()
-    assert link
+    link = Way().after(200, 0.04, THIN)
     assert link.rtt_ms == pytest.approx(40, rel=0.1)
     assert link.mbit_s == pytest.approx(10, rel=0.15)
 
 
-def test_a_thin_link_that_jitters_is_measured():
-    link = measured(0.04, 1_250_000, jitter_s=0.004).link()
-    assert link
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize(("exchanges", "jitter_s"), [(20, 0.003), (200, 0.01)])
+def test_a_thin_link_that_jitters_is_measured(seed, exchanges, jitter_s):
+    """A little within ten seconds, more within minutes; the bytes of a padded question take 8 ms."""
+    link = Way(seed).after(exchanges, 0.04, THIN, jitter_s)
     assert link.mbit_s is not None
     assert 5 < link.mbit_s < 20
 
 
+def test_what_a_link_carries_may_change():
+    """Two minutes after it did, nothing is left of what was there before."""
+    way = Way()
+    assert way.after(200, 0.04, THIN, 0.003).mbit_s == pytest.approx(10, rel=0.3)
+    assert way.after(260, 0.04, THIN / 5, 0.003).mbit_s == pytest.approx(2, rel=0.2)
+    assert way.after(260, 0.04, FAST, 0.003).mbit_s is None
+
+
+@pytest.mark.parametrize("rtt_s", [0.002, 0.1])
+def test_another_round_trip_is_no_other_bandwidth(rtt_s):
+    """But for the half minute in which some times are new and others old."""
+    way = Way()
+    way.after(200, 0.03, FAST, 0.002)
+    thin = [way.after(1, rtt_s, FAST, 0.002).mbit_s is not None for _ in range(300)]
+    assert sum(thin) <= 60
+    assert not any(thin[150:])
+
+
 @pytest.mark.parametrize("jitter_s", [0.0, 0.002, 0.01, 0.05])
 def test_a_fast_link_is_never_taken_for_a_thin_one(jitter_s):
-    link = measured(0.01, 125_000_000, jitter_s).link()
-    assert link
+    link = Way().after(200, 0.01, FAST, jitter_s)
     assert link.mbit_s is None or link.mbit_s > 40
     assert 9.9 < link.rtt_ms < 12 + jitter_s * 500
 
