@@ -119,7 +119,11 @@ function envoy_on_route(handle)
     return away and (elsewhere(handle, class, math.huge) or away .. class) or "refused.late"
   end
   if not away then return here end
-  if options.here then return elsewhere(handle, class, seconds(options.here, busy)) or here end
+  local home = options.here
+  if home then
+    if home.looked > 0 and random() < home.looked then return here end
+    return elsewhere(handle, class, seconds(home, busy)) or here
+  end
   if busy >= (figures.stay_below or 0) then
     local leaves = busy >= (figures.leave_at or math.huge)
     if leaves or random() >= (figures["kept." .. class] or 1) then return away .. class end

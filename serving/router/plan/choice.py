@@ -15,7 +15,8 @@ Automatic Control 35, 1990).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
+from dataclasses import replace
 
 import numpy as np
 
@@ -24,7 +25,7 @@ from serving.fleet.balancing import HEADROOM
 from serving.router.options import MOST_OPTIONS, Choice, Option
 from serving.router.plan.planner import PoolPlan
 from serving.router.plan.problem import Member
-from serving.router.plan.settling import PROBED, TRIED
+from serving.router.plan.settling import LOOKED_AGAIN, PROBED, TRIED
 
 MOST_USED = 0.6
 """Near its capacity a site's line is never empty, and who comes after whom is no matter of means."""
@@ -65,10 +66,28 @@ def choice(planned: PoolPlan, door: str, number: int, under_way: Mapping[str, fl
         site: _option(planned, place, float(seconds[place]), under_way[site], PROBED / len(chosen))
         for site, place in chosen.items()
     }
+    here = _option(planned, home)
+    seldom = {member.site for member in problem.members if member.seldom}
+    here, elsewhere = _looked_again(door, here, elsewhere, seldom)
     if np.isfinite(planned.distances.added_s):
         untried = sorted((problem.untried - {door}) & set(under_way))
         elsewhere |= {site: Option(_NEVER_S, 1, 0.0, looked=TRIED / len(untried)) for site in untried}
-    return Choice(_option(planned, home), elsewhere) if elsewhere else None
+    return Choice(here, elsewhere) if elsewhere else None
+
+
+def _looked_again(
+    door: str, here: Option, elsewhere: Mapping[str, Option], seldom: Set[str]
+) -> tuple[Option, dict[str, Option]]:
+    """The options, those of `seldom` asked a little whatever else."""
+    options = {door: here, **elsewhere}
+    least_s = min(option.base_s for option in options.values())
+    again = seldom & options.keys()
+    for site in again:
+        option = options[site]
+        dear = max(1.0, (option.base_s - least_s) / least_s)
+        looked = LOOKED_AGAIN / len(again) / dear
+        options[site] = replace(option, looked=max(option.looked, looked))
+    return options.pop(door), options
 
 
 def _option(

@@ -186,6 +186,8 @@ def _why(planned: PoolPlan, place: int, share: float, busy: float, way: float, i
         words.append("its line carries no more from other sites")
     if member.stale:
         words.append("stale: not heard of lately, so it gets no more than it had")
+    if member.seldom:
+        words.append("answers less than one a second, so that what is known of it may be chance")
     if 0 < share <= 2 * PROBED and not is_home:
         words.append("a small share only, to keep the way known")
     return f"{share:.1%}: " + ", ".join(words)

@@ -11,6 +11,8 @@ from serving.router.telemetry.summary import PoolSummary
 
 SHORTEST_S = 1e-5
 """No execution is taken to be shorter."""
+SELDOM = 1.0
+"""Answers a second below which a site's times may be chance: they are measured over half a minute."""
 MOST_CV2 = 25.0
 """No more irregular than that: a few freak executions are not how a site answers."""
 
@@ -30,6 +32,7 @@ class Figures:
     in_flight: float
     peak: float
     stale: bool
+    seldom: bool
 
     @classmethod
     def of(
@@ -37,7 +40,7 @@ class Figures:
     ) -> Figures | None:
         """None: nothing is known. `overdue_s`: for how long the site has been stale; below 0 it is fresh."""
         if said is None:
-            return cls(1, 1, None, declared, 1.0, 0, 0.0, 0.0, True) if declared else None
+            return cls(1, 1, None, declared, 1.0, 0, 0.0, 0.0, True, False) if declared else None
         line = _line(said)
         capacity = said.capacity or None
         stale = overdue_s > 0
@@ -61,6 +64,7 @@ class Figures:
             in_flight=said.in_flight,
             peak=peak,
             stale=stale,
+            seldom=not stale and said.answered < SELDOM,
         )
 
 
@@ -80,6 +84,7 @@ def member(site: str, known: Figures) -> Member:
         in_flight=known.in_flight,
         peak=known.peak,
         stale=known.stale,
+        seldom=known.seldom,
     )
 
 

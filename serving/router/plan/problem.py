@@ -45,6 +45,8 @@ class Member:
     """Most requests that it had at any look of the last seconds, waiting ones included."""
     stale: bool = False
     """Whether it has not been heard of for a while: it is asked no more than it was before."""
+    seldom: bool = False
+    """Whether it answers so little that what is known of it may be chance, or long ago."""
 
     @cached_property
     def full(self) -> float:

@@ -17,6 +17,10 @@ takes is not measured, and Envoy has no connections to it."""
 TRIED = 0.01
 """Of a door's load, shared by all sites that are ready and of which nothing has been measured yet: a site
 that no clients come to would never be asked."""
+LOOKED_AGAIN = 0.005
+"""Of a door's load at most, shared by all sites that answer seldom, the door's own included: a site that a
+few slow executions have made look bad would never be asked again. It is less where they are far slower, so
+that looking makes requests no more than this share longer on average."""
 
 Row = Mapping[str, float]
 

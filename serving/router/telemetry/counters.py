@@ -48,6 +48,10 @@ class Counters(Generic[K]):
         """How long the readings in the window span."""
         return sum(end - begin for begin, end, _ in self._steps)
 
+    def last_increase(self, key: K) -> float:
+        """By how much a counter grew from the reading before the last."""
+        return self._steps[-1][2].get(key, 0.0) if self._steps else 0.0
+
     def increase(self, key: K) -> float:
         """By how much a counter grew."""
         return sum(grown.get(key, 0.0) for _, _, grown in self._steps)

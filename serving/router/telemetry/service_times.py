@@ -3,11 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from serving.router.telemetry.summary import BatchTime
 
 _FEWEST_GROUPS = 5
 """Readings with executions, below which nothing is said of the variance."""
+
+FEW = 8
+"""Times that a mean is taken of at least: of one alone it would be off by what single ones vary."""
+
+
+@dataclass
+class MeanOfFew:
+    """Of the last few times, however long ago, the older ones counting less and less."""
+
+    count: float = 0.0
+    mean: float = 0.0
+
+    def add(self, count: float, total: float) -> None:
+        """So many more, which sum up to `total`."""
+        if count > 0:
+            self.count = min(self.count + count, max(FEW, count))
+            self.mean += (total / count - self.mean) * count / self.count
 
 
 def squared_variation(groups: Iterable[tuple[float, float]]) -> float | None:

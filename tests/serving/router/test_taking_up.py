@@ -80,8 +80,8 @@ def test_a_request_goes_where_it_is_answered_sooner(two: Any) -> None:
     site, pool = two.here, Pool("app", "review")
     out = site.directory / "envoy"
 
-    def weigh(**there: Any) -> None:
-        choice = Choice(Option(0.05, 1, 0.02), {"there": Option(**{"base_s": 0.06, "each_s": 0.02, **there})})
+    def weigh(here: Option = Option(0.05, 1, 0.02), **there: Any) -> None:  # noqa: B008 - it is frozen
+        choice = Choice(here, {"there": Option(**{"base_s": 0.06, "each_s": 0.02, **there})})
         envoy.write_shares(replace(site.view, choices={pool.key: choice}), out)
 
     async def asked(requests: int) -> Counter[str]:
@@ -108,6 +108,8 @@ def test_a_request_goes_where_it_is_answered_sooner(two: Any) -> None:
         settles(lambda: split(4) == {"there": 4})
         weigh(servers=1, base_s=1e6, looked=1)
         settles(lambda: split(2) == {"there": 2})
+        weigh(servers=8, base_s=0.01, here=Option(1e6, 1, 0.02, looked=1))
+        settles(lambda: split(2) == {"here": 2})
     finally:
         envoy.write_shares(site.view, out)
     settles(lambda: split(1) == {"here": 1})

@@ -14,7 +14,7 @@ from serving.fleet.balancing import Balancing
 from serving.router.options import MOST_OPTIONS, Choice
 from serving.router.plan import Member, plan
 from serving.router.plan.choice import MOST_USED
-from serving.router.plan.settling import PROBED, TRIED
+from serving.router.plan.settling import LOOKED_AGAIN, PROBED, TRIED
 
 SMALL, LARGE = Member("small", 1, 0.01), Member("large", 8, 0.01)
 OFFERED = {"interactive": {"small": 50.0}}
@@ -74,6 +74,21 @@ def test_a_site_that_is_not_reached_is_none_of_the_options() -> None:
     assert choice
     assert set(choice.elsewhere) == {"third"}
     assert weighed(SMALL, LARGE, under_way={}) is None
+
+
+def test_a_site_that_answers_seldom_is_looked_at_again_however_slow_it_seems() -> None:
+    """At home, too: nobody else may ask there. The slower it seems, the less."""
+    choice = weighed(replace(SMALL, single_s=0.015, seldom=True), replace(LARGE, seldom=True))
+    assert choice
+    assert choice.here.looked == choice.elsewhere["large"].looked == pytest.approx(LOOKED_AGAIN / 2)
+    for times in (3, 11, 1000):
+        slow = weighed(SMALL, replace(LARGE, single_s=times * 0.01, seldom=True))
+        assert slow
+        longer = slow.elsewhere["large"].base_s / slow.here.base_s - 1
+        assert slow.here.looked == 0
+        expected = max(PROBED, LOOKED_AGAIN / longer)
+        assert slow.elsewhere["large"].looked == pytest.approx(expected)
+    assert expected == PROBED
 
 
 def test_an_untried_site_is_looked_at_and_not_chosen() -> None:

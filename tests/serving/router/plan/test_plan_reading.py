@@ -92,6 +92,17 @@ def test_a_site_that_has_answered_nothing_yet_is_to_be_tried_while_it_is_heard()
         assert (pool.unmeasured, pool.untried) == ({"edge"}, untried)
 
 
+def test_what_answers_seldom_is_not_known_well() -> None:
+    for answered, age_s, seldom in (
+        (0.0, 0.2, True),
+        (0.9, 0.2, True),
+        (1.0, 0.2, False),
+        (0.0, 30.0, False),
+    ):
+        edge = read(hub=heard("hub"), edge=heard("edge", answered=answered, age_s=age_s)).pools[0].members[0]
+        assert (edge.site, edge.seldom) == ("edge", seldom), "a stale one is asked no more than it was"
+
+
 def test_a_stale_site_fades_towards_what_is_declared() -> None:
     declared = {("edge", CLS): 100.0}
     for age, capacity in ((1.0, 500.0), (FRESH_S + FADE_S, 300.0), (FRESH_S + 100 * FADE_S, 100.0)):

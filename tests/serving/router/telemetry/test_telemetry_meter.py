@@ -151,6 +151,26 @@ def test_an_agent_that_starts_knows_at_once_what_its_triton_has_taken_so_far(vie
     assert echo.service_ms == echo.by_batch[4].mean_ms == pytest.approx(20)
 
 
+def test_one_slow_execution_is_not_all_that_is_known_of_an_idle_site(view):
+    """It counts as one of the last eight, not as one of the last half minute."""
+    meter = Meter(view.pools, FACTS)
+    done, ns = 0, 0.0
+    seen = []
+    for second in range(200):
+        took = 20 if second < 20 else 100 if second == 100 else 0
+        done, ns = done + bool(took), ns + took * 1e6
+        raw = json.loads(statistics(done, executions=done, rows=1, queue_ms=0, infer_ms=0))
+        (model,) = raw["model_stats"]
+        for times in (model["inference_stats"], model["batch_stats"][0]):
+            times["compute_infer"]["ns"] = int(ns)
+        meter.take_triton(float(second), triton.parse(json.dumps(raw).encode(), READY, METRICS % (0, 0)))
+        echo = meter.pools()["model.echo"]
+        assert echo.by_batch[1].mean_ms == echo.service_ms
+        seen.append(echo.service_ms)
+    assert seen[:100] == pytest.approx([20] * 100)
+    assert seen[100:] == pytest.approx([30] * 100)
+
+
 @pytest.mark.parametrize("broken", [b"", b"[]", b"<html>", b'{"model_stats": [{"name": "echo"}]}'])
 def test_what_is_not_tritons_is_refused(broken):
     with pytest.raises(ValueError):

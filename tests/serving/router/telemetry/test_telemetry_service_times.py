@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from serving.router.telemetry.service_times import capacity, squared_variation
+from serving.router.telemetry.service_times import FEW, MeanOfFew, capacity, squared_variation
 from serving.router.telemetry.summary import BatchTime
 
 
@@ -43,3 +45,23 @@ def test_a_record_holds_while_the_site_is_idle_and_yields_to_what_is_seen_as_it_
     assert capacity(idle, 1, 1.0, 40.0) == pytest.approx(40)
     assert 40 < capacity(half, 1, 1.0, 40.0) < 50  # type: ignore[operator]
     assert capacity(full, 1, 1.0, 40.0) == pytest.approx(50)
+
+
+@given(st.lists(st.tuples(st.integers(0, 50), st.floats(1, 100)), max_size=30))
+def test_a_mean_of_few_stays_among_them_and_follows_the_last(groups):
+    few, seen = MeanOfFew(), []
+    for count, each in groups:
+        few.add(count, count * each)
+        seen += [each] * bool(count)
+        if seen:
+            assert min(seen) - 1e-6 <= few.mean <= max(seen) + 1e-6
+    for _ in range(20 * FEW):
+        few.add(1, 7.0)
+    assert few.mean == pytest.approx(7.0, rel=1e-3)
+
+
+def test_a_mean_of_few_is_their_mean():
+    few = MeanOfFew()
+    for each in range(1, FEW + 1):
+        few.add(1, each)
+    assert few.mean == pytest.approx((FEW + 1) / 2)
