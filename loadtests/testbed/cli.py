@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -13,8 +13,11 @@ from loadtests.testbed import scenario as scenarios
 from loadtests.testbed import streams
 from loadtests.testbed.scenario import Cell, Scenario
 from models.console import err, out, print_json
-from models.errors import UsageError
+from models.errors import HeadendError, UsageError
 from models.home import home
+
+if TYPE_CHECKING:
+    from loadtests.testbed.report import Results
 
 app = typer.Typer(
     name="testbed",
@@ -66,7 +69,8 @@ def run(
     """Build the scenario's sites, run its cells, and take everything down.
 
     The folder gets `results.json`, `report.html`, and for each cell the folder of its campaign's run. The
-    exit code is 0 when all was run, whatever the figures.
+    exit code is 0 when all was run, whatever the figures. An interrupt ends it: what was run until then is
+    reported, and the rest can be taken up later.
     """
     from loadtests.testbed import drive, report
     from loadtests.testbed.bed import Testbed
@@ -84,12 +88,24 @@ def run(
     results = report.Results.of(scenario, outcomes)
     if earlier is not None:
         results = results.with_cells_of(earlier)
-    report.write(results, chosen)
+    if outcomes:
+        _publish(results, chosen, json=json)
+    if left := [cell.name for cell in cells[len(outcomes) :]]:
+        raise HeadendError(
+            f"Ended early, without {', '.join(left)}.",
+            hint=f"Take up where it was left: --out {chosen} {' '.join(f'--cell {name}' for name in left)}",
+        )
+
+
+def _publish(results: Results, folder: Path, *, json: bool) -> None:
+    from loadtests.testbed import report
+
+    report.write(results, folder)
     if json:
         print_json(results.model_dump(mode="json", by_alias=True))
     else:
         report.show(out, results)
-        out.print(f"Report: {chosen / report.PAGE}")
+        out.print(f"Report: {folder / report.PAGE}")
 
 
 @app.command()

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from shutil import rmtree
 from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Self
@@ -44,13 +45,20 @@ class Outcome:
 
 
 def run(bed: Testbed, cells: Sequence[Cell], folder: Path, tell: Tell) -> list[Outcome]:
-    """Run the cells one after the other; each leaves the folder of its campaign's run in `folder`."""
-    outcomes = []
+    """Run the cells one after the other; each leaves the folder of its campaign's run in `folder`.
+
+    An interrupt ends it: what is returned are the cells that were whole.
+    """
+    outcomes: list[Outcome] = []
     tell("warming up")
     _warm_up(bed)
     for number, cell in enumerate(cells, 1):
         tell(f"cell {number} of {len(cells)}: {cell.name}, {seconds(cell):.0f} s")
-        outcomes.append(_run(bed, cell, folder / cell.name))
+        outcome = _run(bed, cell, folder / cell.name)
+        if outcome is None:
+            rmtree(folder / cell.name)
+            return outcomes
+        outcomes.append(outcome)
         time.sleep(CALM_S)
     return outcomes
 
@@ -62,14 +70,15 @@ def _warm_up(bed: Testbed) -> None:
         run_campaign(campaign(bed.scenario, cell), Targets(bed.doors), Path(folder, cell.name), view=False)
 
 
-def _run(bed: Testbed, cell: Cell, folder: Path) -> Outcome:
+def _run(bed: Testbed, cell: Cell, folder: Path) -> Outcome | None:
+    """None: it ended early."""
     with Switch(bed, cell) as switch, _Clock(_timeline(bed, cell, switch)) as clock:
         result = run_campaign(
             campaign(bed.scenario, cell), Targets(bed.doors), folder, view=False, on_begin=clock.start
         )
     if clock.failure is not None:
         raise clock.failure
-    return _outcome(bed.scenario, cell, result, folder)
+    return _outcome(bed.scenario, cell, result, folder) if result.complete else None
 
 
 def _outcome(scenario: Scenario, cell: Cell, result: Result, folder: Path) -> Outcome:

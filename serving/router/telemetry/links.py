@@ -37,7 +37,7 @@ _SURE = 3.0
 """Standard errors by which a difference has to stand out."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Sample:
     at: float
     size: int
@@ -53,16 +53,17 @@ class LinkMeter:
         self._since_padded = 0
         self._beside: deque[float] = deque(maxlen=_PADDED_REMEMBERED * _BESIDE)
         self._padded: deque[float] = deque(maxlen=_PADDED_REMEMBERED)
-        self._asked = 0
+        self._answers = 0
         self._s_per_byte = 0.0
 
     def wants_padding(self) -> bool:
-        """Whether the next question is to be padded; call it once for each."""
-        self._asked += 1
-        return self._asked % (2 if self._asked <= _AT_FIRST else _PADDED_EVERY) == 0
+        """Whether the next question is to be padded: by how many were answered, for others tell nothing."""
+        number = self._answers + 1
+        return number % (2 if number <= _AT_FIRST else _PADDED_EVERY) == 0
 
     def add(self, size: int, seconds: float, *, padded: bool) -> None:
         """A question of `size` bytes was answered after `seconds`, the other agent's own work left out."""
+        self._answers += 1
         seconds = max(0.0, seconds)
         if not padded:
             self._small.append(_Sample(self._clock(), size, seconds))

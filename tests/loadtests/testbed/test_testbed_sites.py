@@ -13,6 +13,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -27,7 +28,7 @@ pytestmark = [
 ]
 
 HEADEND = Path(sys.executable).with_name("headend")
-SCENARIO = {
+SCENARIO: dict[str, Any] = {
     "scenario": "trial",
     "title": "Two sites, one of them small and slow.",
     # However busy the machine is: the hub answers first, way included.
@@ -81,10 +82,16 @@ def left() -> list[str]:
 
 
 @pytest.fixture
-def bed(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A testbed that runs its one cell, in a home of its own."""
+def cells() -> list[dict[str, object]]:
+    """Of the scenario that is run."""
+    return SCENARIO["cells"]
+
+
+@pytest.fixture
+def bed(tmp_path: Path, cells: list[dict[str, object]]) -> Iterator[subprocess.Popen[bytes]]:
+    """A testbed that runs its cells, in a home of its own."""
     file = tmp_path / "trial.yaml"
-    file.write_text(yaml.safe_dump(SCENARIO))
+    file.write_text(yaml.safe_dump({**SCENARIO, "cells": cells}))
     process = subprocess.Popen(
         [HEADEND, "loadtest", "testbed", "run", file, "--json", "--out", tmp_path / "out"],
         env={**os.environ, "HEADEND_HOME": str(tmp_path / "home")},
@@ -140,6 +147,20 @@ def test_a_killed_testbed_leaves_what_down_removes(bed, tmp_path):
     assert headend_down(tmp_path) == {"removed": ["headend-hub", "headend-van"]}
     assert left() == []
     assert headend_down(tmp_path) == {"removed": []}
+
+
+@pytest.mark.parametrize("cells", [[{"name": "calm", "load": 0.1, "seconds": 3}, *SCENARIO["cells"]]])
+def test_an_interrupted_run_reports_what_was_run_and_says_how_to_go_on(bed, tmp_path):
+    until(lambda: "cell 2 of 2" in (tmp_path / "err").read_text(), "the second cell", 240)
+    until(lambda: (tmp_path / "out" / "dark").exists(), "its run")
+    bed.send_signal(signal.SIGTERM)
+    said, _ = bed.communicate(timeout=60)
+    assert bed.returncode == 1
+    assert [row["cell"] for row in json.loads(said)["figures"]] == ["calm"]
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"results.json", "report.html", "calm"}
+    hint = " ".join((tmp_path / "err").read_text().split())
+    assert f"--out {tmp_path / 'out'} --cell dark" in hint
+    assert left() == []
 
 
 def test_no_stream_breaks_while_a_site_is_changed_and_emptied(tmp_path: Path) -> None:

@@ -98,5 +98,17 @@ def test_a_longer_way_is_seen_within_seconds():
 
 def test_padding_costs_a_thousandth_of_a_thin_link():
     meter = LinkMeter(Clock())
-    hour = [meter.wants_padding() for _ in range(7200)]
-    assert sum(hour) * PADDED * 8 / 3600 < 10_000_000 / 1000
+    padded = 0
+    for _ in range(7200):
+        wanted = meter.wants_padding()
+        meter.add(PADDED if wanted else SMALL, 0.05, padded=wanted)
+        padded += wanted
+    assert padded * PADDED * 8 / 3600 < 10_000_000 / 1000
+
+
+def test_what_was_not_answered_tells_nothing():
+    """While the other site starts, say."""
+    meter = LinkMeter(Clock())
+    assert not any(meter.wants_padding() for _ in range(100))
+    meter.add(SMALL, 0.05, padded=False)
+    assert all(meter.wants_padding() for _ in range(100))
