@@ -28,9 +28,10 @@ def routes(agent: Agent) -> list[Route]:
     """Telemetry, and certificates where the authority is."""
 
     async def telemetry(request: Request) -> Response:
-        begun = time.monotonic()
         try:
             question = await _body(request, MOST_QUESTION_BYTES)
+            # Its way here is none of this site's work, but what the other site measures the link by.
+            begun = time.monotonic()
             answer = agent.answerer.answer(question, _peer(request))
         except RefusedError as error:
             agent.board.refuse(error.reason)

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import threading
+import time
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,7 @@ from waiting import until
 from serving.fleet import DEFAULT_CLASS
 from serving.identity import Authority, SiteIdentity, client_context, requests, server_name
 from serving.router.agent import kept
+from serving.router.telemetry.exchange import TOOK_HEADER
 from serving.router.telemetry.message import Message, encode
 from serving.router.view import Pool
 
@@ -101,6 +103,25 @@ def test_hostile_messages_are_refused_at_the_peer_listener_and_counted(
     assert (answer.status_code, answer.json()["reason"]) == (400, reason)
     assert here.metric(line) == before + 1
     assert here.hears("there")
+
+
+def test_the_way_of_a_question_is_none_of_an_agents_work(sites: dict[str, RunningSite]) -> None:
+    """By what is left of the time, the asker measures the link."""
+    message = encode(Message(fleet="three", site="there"))
+
+    def slowly() -> Iterator[bytes]:
+        yield message[:10]
+        time.sleep(0.7)
+        yield message[10:]
+
+    begun = time.monotonic()
+    with httpx.stream(
+        "POST", f"{sites['here'].peer}/-/agent/telemetry", content=slowly(), timeout=10
+    ) as answer:
+        whole_ms = (time.monotonic() - begun) * 1000
+        assert answer.status_code == 200
+        took_ms = float(answer.headers[TOOK_HEADER])
+    assert 0 < took_ms <= whole_ms - 700
 
 
 def test_nothing_else_of_the_agent_is_open_to_others(sites: dict[str, RunningSite]) -> None:
