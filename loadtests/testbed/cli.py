@@ -13,7 +13,7 @@ from loadtests.testbed import scenario as scenarios
 from loadtests.testbed import streams
 from loadtests.testbed.scenario import Cell, Scenario
 from models.console import err, out, print_json
-from models.errors import HeadendError, UsageError
+from models.errors import UsageError
 from models.home import home
 
 if TYPE_CHECKING:
@@ -91,10 +91,11 @@ def run(
     if outcomes:
         _publish(results, chosen, json=json)
     if left := [cell.name for cell in cells[len(outcomes) :]]:
-        raise HeadendError(
-            f"Ended early, without {', '.join(left)}.",
-            hint=f"Take up where it was left: --out {chosen} {' '.join(f'--cell {name}' for name in left)}",
+        options = " ".join(f"--cell {name}" for name in left)
+        err.print(
+            f"Ended early, without {', '.join(left)}. To go on: --out {chosen} {options}", soft_wrap=True
         )
+        raise typer.Exit(1)
 
 
 def _publish(results: Results, folder: Path, *, json: bool) -> None:

@@ -54,11 +54,11 @@ def run(bed: Testbed, cells: Sequence[Cell], folder: Path, tell: Tell) -> list[O
     _warm_up(bed)
     for number, cell in enumerate(cells, 1):
         tell(f"cell {number} of {len(cells)}: {cell.name}, {seconds(cell):.0f} s")
-        outcome = _run(bed, cell, folder / cell.name)
-        if outcome is None:
-            rmtree(folder / cell.name)
-            return outcomes
-        outcomes.append(outcome)
+        try:
+            outcomes.append(_run(bed, cell, folder / cell.name))
+        except KeyboardInterrupt:
+            rmtree(folder / cell.name, ignore_errors=True)
+            break
         time.sleep(CALM_S)
     return outcomes
 
@@ -70,15 +70,17 @@ def _warm_up(bed: Testbed) -> None:
         run_campaign(campaign(bed.scenario, cell), Targets(bed.doors), Path(folder, cell.name), view=False)
 
 
-def _run(bed: Testbed, cell: Cell, folder: Path) -> Outcome | None:
-    """None: it ended early."""
+def _run(bed: Testbed, cell: Cell, folder: Path) -> Outcome:
+    """Raises `KeyboardInterrupt` when it ended early."""
     with Switch(bed, cell) as switch, _Clock(_timeline(bed, cell, switch)) as clock:
         result = run_campaign(
             campaign(bed.scenario, cell), Targets(bed.doors), folder, view=False, on_begin=clock.start
         )
     if clock.failure is not None:
         raise clock.failure
-    return _outcome(bed.scenario, cell, result, folder) if result.complete else None
+    if not result.complete:
+        raise KeyboardInterrupt
+    return _outcome(bed.scenario, cell, result, folder)
 
 
 def _outcome(scenario: Scenario, cell: Cell, result: Result, folder: Path) -> Outcome:

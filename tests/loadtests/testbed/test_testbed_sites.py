@@ -36,7 +36,8 @@ SCENARIO: dict[str, Any] = {
     # All of up to 4.5 s comes back at once when the loss is noticed, and must find room in the line, which is
     # bounded by time too: however slow the machine makes the small site.
     "models": {"clip": {"mean_ms": 40, "max_queue": 64, "queue_timeout_ms": 60_000}},
-    "link": {"rtt_ms": 20},
+    # As thin as no machine is slow: what a kilobyte more takes stands out.
+    "link": {"rtt_ms": 20, "mbit_s": 2},
     "traffic": [{"model": "clip", "p99_ms": 1500}],
     "cells": [
         {
@@ -124,6 +125,18 @@ def ready(address: str) -> bool:
         return False
 
 
+def mbit_s(site: str, other: str, folder: Path) -> float:
+    """What a site knows that the link to another one carries; 0: nothing yet."""
+    testbed = folder / "home" / "testbed"
+    done = subprocess.run(
+        network.inside(site, [str(HEADEND), "routes", "-f", str(testbed / "fleet.yaml"), "--json"]),
+        env={**os.environ, "HEADEND_HOME": str(testbed / "sites" / site)},
+        capture_output=True,
+    )
+    doors = json.loads(done.stdout) if done.returncode == 0 else {}
+    return doors.get(site, {}).get("sites", {}).get(other, {}).get("mbit_s") or 0.0
+
+
 def test_a_black_hole_costs_no_request_that_a_site_could_answer(bed, tmp_path):
     said, _ = bed.communicate(timeout=240)
     assert bed.returncode == 0, (tmp_path / "err").read_text()
@@ -141,6 +154,7 @@ def test_a_black_hole_costs_no_request_that_a_site_could_answer(bed, tmp_path):
 
 def test_a_killed_testbed_leaves_what_down_removes(bed, tmp_path):
     until(lambda: ready("10.213.0.1:8000") and ready("10.213.0.2:8000"), "both sites are ready")
+    until(lambda: 1 < mbit_s("van", "hub", tmp_path) < 3, "the link is measured", 25)
     bed.send_signal(signal.SIGKILL)
     bed.wait()
     until(lambda: not ready("10.213.0.1:8000"), "the sites end with the testbed", 60)
