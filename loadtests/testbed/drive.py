@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -47,19 +48,21 @@ class Outcome:
 def run(bed: Testbed, cells: Sequence[Cell], folder: Path, tell: Tell) -> list[Outcome]:
     """Run the cells one after the other; each leaves the folder of its campaign's run in `folder`.
 
-    An interrupt ends it: what is returned are the cells that were whole.
+    An interrupt (SIGINT, SIGTERM) ends it: what is returned are the cells that were whole.
     """
     outcomes: list[Outcome] = []
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     tell("warming up")
     _warm_up(bed)
     for number, cell in enumerate(cells, 1):
         tell(f"cell {number} of {len(cells)}: {cell.name}, {seconds(cell):.0f} s")
         try:
             outcomes.append(_run(bed, cell, folder / cell.name))
+            time.sleep(CALM_S)
         except KeyboardInterrupt:
-            rmtree(folder / cell.name, ignore_errors=True)
+            if len(outcomes) < number:
+                rmtree(folder / cell.name, ignore_errors=True)
             break
-        time.sleep(CALM_S)
     return outcomes
 
 
@@ -67,7 +70,9 @@ def _warm_up(bed: Testbed) -> None:
     """A few requests at every site: what none has answered yet is not measured, and others send it little."""
     cell = Cell(name="warm-up", load=WARM_UP_LOAD, seconds=WARM_UP_S)
     with TemporaryDirectory() as folder:
-        run_campaign(campaign(bed.scenario, cell), Targets(bed.doors), Path(folder, cell.name), view=False)
+        out, targets = Path(folder, cell.name), Targets(bed.doors)
+        if not run_campaign(campaign(bed.scenario, cell), targets, out, view=False).complete:
+            raise KeyboardInterrupt
 
 
 def _run(bed: Testbed, cell: Cell, folder: Path) -> Outcome:
