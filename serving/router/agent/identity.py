@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import ssl
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -20,7 +19,6 @@ import httpx
 from models.errors import HeadendError
 from serving.identity import Authority, SiteIdentity, client_context
 from serving.router.telemetry.board import NoSeal, Seal
-from serving.router.telemetry.links import unpaced
 from serving.router.telemetry.message import Signed
 from serving.router.telemetry.seal import IdentitySeal
 
@@ -97,10 +95,11 @@ class Identity:
 
     def _made(self) -> tuple[httpx.AsyncClient, Seal]:
         if self._files is None:
-            return _client(True), NoSeal()
+            return httpx.AsyncClient(trust_env=False, limits=_LIMITS), NoSeal()
         self._expires = self._files.read_certificate().not_valid_after_utc
         context = client_context(self._files)
-        return _client(context), IdentitySeal(self._fleet, self._files)
+        client = httpx.AsyncClient(trust_env=False, limits=_LIMITS, verify=context)
+        return client, IdentitySeal(self._fleet, self._files)
 
     def _stamps(self) -> list[int]:
         files = self._files
@@ -108,10 +107,3 @@ class Identity:
             return []
         paths = (files.certificate, files.key, files.authorities, files.revoked)
         return [path.stat().st_mtime_ns if path.exists() else 0 for path in paths]
-
-
-def _client(verify: ssl.SSLContext | bool) -> httpx.AsyncClient:
-    transport = httpx.AsyncHTTPTransport(
-        verify=verify, trust_env=False, limits=_LIMITS, socket_options=unpaced()
-    )
-    return httpx.AsyncClient(transport=transport, trust_env=False)

@@ -22,7 +22,7 @@ from os import urandom
 import httpx
 
 from serving.router.telemetry.board import Board
-from serving.router.telemetry.links import PADDING_CHARACTERS, LinkMeter
+from serving.router.telemetry.links import PADDING_CHARACTERS, LinkMeter, is_paced
 from serving.router.telemetry.message import (
     MOST_ANSWER_BYTES,
     MOST_QUESTION_BYTES,
@@ -86,7 +86,8 @@ class Exchange:
     ) -> None:
         self._fleet, self._site, self._peers, self._board = fleet, site, peers, board
         self._client = client
-        self.links = {peer: LinkMeter(time.monotonic) for peer in peers}
+        paced = is_paced()
+        self.links = {peer: LinkMeter(time.monotonic, paced=paced) for peer in peers}
         self.failures: Counter[str] = Counter()
         """Questions without an answer, by site."""
 

@@ -18,9 +18,10 @@ THIN, FAST = 1_250_000, 125_000_000
 class Way:
     """To another site, and what is measured of it."""
 
-    def __init__(self, seed: int = 7) -> None:
+    def __init__(self, seed: int = 7, *, paced: bool = False) -> None:
         self._clock, self._chance = Clock(), random.Random(seed)
-        self._meter = LinkMeter(self._clock)
+        self._meter = LinkMeter(self._clock, paced=paced)
+        self._spread = 0.22 if paced else 0.0
 
     def after(self, exchanges: int, rtt_s: float, bytes_per_s: float, jitter_s: float = 0.0) -> Link:
         """What is known after so many more, half a second apart."""
@@ -29,7 +30,9 @@ class Way:
             padded = self._meter.wants_padding()
             size = PADDED if padded else SMALL
             late = self._chance.expovariate(1 / 0.0005) + self._chance.uniform(0, jitter_s)
-            self._meter.add(size, rtt_s + size / bytes_per_s + late, padded=padded)
+            # What BBR spreads and what the link's speed spreads go on at the same time.
+            sending = max(size / bytes_per_s, self._spread * rtt_s * padded)
+            self._meter.add(size, rtt_s + sending + late, padded=padded)
         link = self._meter.link()
         assert link
         return link
@@ -48,6 +51,16 @@ def test_a_thin_link_that_jitters_is_measured(seed, exchanges, jitter_s):
     link = Way(seed).after(exchanges, 0.04, THIN, jitter_s)
     assert link.mbit_s is not None
     assert 5 < link.mbit_s < 20
+
+
+@pytest.mark.parametrize("rtt_s", [0.002, 0.01, 0.03, 0.08, 0.3])
+def test_a_far_link_is_not_thin_where_the_kernel_paces(rtt_s):
+    way = Way(paced=True)
+    assert not any(way.after(1, rtt_s, FAST, 0.003).mbit_s for _ in range(300))
+
+
+def test_a_very_thin_link_stands_out_where_the_kernel_paces():
+    assert Way(paced=True).after(200, 0.03, THIN / 5, 0.003).mbit_s == pytest.approx(2, rel=0.2)
 
 
 def test_what_a_link_carries_may_change():
