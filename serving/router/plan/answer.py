@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from serving.router.plan.balance import Split, split
+from serving.router.plan.balance import Split, costs, split
 from serving.router.plan.path import followed
 from serving.router.plan.problem import Floats, Ints
 from serving.router.plan.solver import solve
 from serving.router.plan.supply import Supply
-from serving.router.plan.ways import Distances, Known, Ways
+from serving.router.plan.ways import Cheaper, Distances, Known, Ways
 
 ROUGH = 16.0
 """Where nothing is known of prices, doors look for cheaper members first at so many times `tau`."""
@@ -36,12 +36,14 @@ class Demand:
     most_away: Floats
     """Likewise, what their lines to other sites carry."""
     tau: float
+    slack: float
+    """What is found need not be better than that no split costs less by more than this share."""
 
     def ways(self, known: Known) -> Ways:
         """To the members that doors know."""
         return self.distances.ways(known, self.doors, self.offered, self.most_away)
 
-    def with_cheaper(self, known: Known, ways: Ways, price: Floats) -> tuple[Known, float]:
+    def with_cheaper(self, known: Known, ways: Ways, price: Floats) -> Cheaper:
         """As `Distances.with_cheaper`."""
         return self.distances.with_cheaper(known, ways, self.doors, price, self.tau)
 
@@ -63,7 +65,7 @@ class Answer:
     """Requests a second that leave their door's site, by door."""
     guests: Floats
     """Requests a second from other doors, by member."""
-    is_exact: bool
+    is_right: bool
     """Whether prices were found that balance."""
 
     @classmethod
@@ -74,21 +76,21 @@ class Answer:
 
     @classmethod
     def _of(
-        cls, ways: Ways, supply: Supply, known: Known, done: Split, price: Floats, is_exact: bool
+        cls, ways: Ways, supply: Supply, known: Known, done: Split, price: Floats, is_right: bool
     ) -> Answer:
         load = ways.asked(done.sent, len(price))
         away = np.where(ways.is_home, 0.0, done.sent)
-        at_sites, dual = supply.cost(load), float(supply.at(price)[2].sum())
+        cost, excess = costs(ways, supply, done.sent, load, price)
         return cls(
             known=known,
             split=done,
             price=price,
             load=load,
-            cost=float(done.sent @ ways.seconds) + at_sites,
-            excess=at_sites + dual - float(load @ price),
+            cost=cost,
+            excess=excess,
             away=ways.each(away),
             guests=ways.asked(away, len(price)),
-            is_exact=is_exact,
+            is_right=is_right,
         )
 
     @classmethod
@@ -98,17 +100,21 @@ class Answer:
         sent, width = None, tau
         if is_rough:
             width = ROUGH * tau
-            price = followed(ways, supply, width, price, None, COARSEST * float(ways.seconds.max()))
-            known, gain = demand.with_cheaper(known, ways, price)
-            ways, width = demand.ways(known), max(width, COARSEST * gain)
+            price = followed(
+                ways, supply, width, demand.slack, price, None, COARSEST * float(ways.seconds.max())
+            )
+            cheaper = demand.with_cheaper(known, ways, price)
+            known = cheaper.known
+            ways, width = demand.ways(known), max(width, COARSEST * cheaper.most_s)
         for _ in range(REFINEMENTS):
-            done, price, is_exact = solve(ways, supply, tau, price, sent, width)
-            answer = cls._of(ways, supply, known, done, price, is_exact)
-            more, gain = demand.with_cheaper(known, ways, price)
-            if more is known:
+            done, price, is_right = solve(ways, supply, tau, demand.slack, price, sent, width)
+            answer = cls._of(ways, supply, known, done, price, is_right)
+            cheaper = demand.with_cheaper(known, ways, price)
+            is_little = cheaper.most_s < NEARBY * tau
+            if cheaper.known is known or (is_little and cheaper.all_s <= demand.slack * answer.cost):
                 break
-            known, last, ways = more, ways, demand.ways(more)
-            sent, width = None, COARSEST * gain
-            if gain < NEARBY * tau:
+            known, last, ways = cheaper.known, ways, demand.ways(cheaper.known)
+            sent, width = None, COARSEST * cheaper.most_s
+            if is_little:
                 sent, width = ways.carried(last, done.sent), tau
         return answer

@@ -69,6 +69,8 @@ class Balance:
     """The convex function of prices whose least is at the right ones."""
 
     value: float
+    price: Floats
+    """By member."""
     supplied: Floats
     """By member."""
     gradient: Floats
@@ -83,10 +85,27 @@ class Balance:
         supplied, slope, area = supply.at(price)
         done = split(ways, price, tau)
         asked = ways.asked(done.sent, len(price))
-        return cls(float(area.sum()) - done.cost, supplied, supplied - asked, slope, done)
+        return cls(float(area.sum()) - done.cost, price, supplied, supplied - asked, slope, done)
 
-    def is_exact(self, ways: Ways, supply: Supply) -> bool:
-        """Whether sites supply what they are asked for: all together, and no small one is asked for more."""
-        together = np.abs(self.gradient).sum() <= EXACT * ways.offered.sum()
-        over = self.supplied - self.gradient - np.maximum(self.supplied, supply.most)
-        return bool(together and (over <= EXACT_EACH * supply.capacity).all())
+    def is_right(self, ways: Ways, supply: Supply, slack: float) -> bool:
+        """Whether sites supply what they are asked for, or no split costs less by more than the share
+        `slack`, and no small one is asked for more than it should take."""
+        asked = self.supplied - self.gradient
+        over = asked - np.maximum(self.supplied, supply.most)
+        if (over > EXACT_EACH * supply.capacity).any():
+            return False
+        if np.abs(self.gradient).sum() <= EXACT * ways.offered.sum():
+            return True
+        if not slack:
+            return False
+        cost, excess = costs(ways, supply, self.split.sent, asked, self.price)
+        return excess <= slack * cost
+
+
+def costs(ways: Ways, supply: Supply, sent: Floats, load: Floats, price: Floats) -> tuple[float, float]:
+    """Seconds a second that a split costs, and no split costs less by more than the second (the duality gap).
+
+    `load`: what is `sent`, by member; `price`: at which doors send it.
+    """
+    at_sites, dual = supply.cost(load), float(supply.at(price)[2].sum())
+    return float(sent @ ways.seconds) + at_sites, at_sites + dual - float(load @ price)

@@ -10,19 +10,16 @@ a higher price.
 from __future__ import annotations
 
 import numpy as np
-from scipy.sparse import csc_array, csr_array
-from scipy.sparse.linalg import cg, splu
+from scipy.sparse import csr_array
+from scipy.sparse.linalg import cg
 
 from serving.router.plan.problem import Floats
 from serving.router.plan.ways import Ways
 
 DENSE = 100
-"""Up to so many members all pairs count as joined …"""
-FEW = 40
-"""… and beyond it, up to so many pairs a member on average are eliminated one after the other; where there
-are more, conjugate gradients are faster …"""
-CG_EXACT, CG_STEPS = 1e-3, 200
-"""… to this share of the right side, in so many steps at most."""
+"""Up to so many members all pairs count as joined; beyond it conjugate gradients are faster …"""
+CG_EXACT, CG_STEPS = 1e-2, 200
+"""… to this share of the right side, in so many steps at most: what is left, the next step makes good."""
 SEEN = 1e-4
 """Of what a door sends: smaller parts count in how fast a site's demand moves, not in where it goes then."""
 RIDGE = 1e-9
@@ -53,11 +50,5 @@ def moves(ways: Ways, sent: Floats, tau: float, leak: Floats, right: Floats) -> 
     near = csr_array((part * scale[site], site, rows), shape=(len(total), count))
     place = np.arange(count + 1)
     matrix = csr_array((diagonal * scale * scale, place[:-1], place), shape=(count, count)) - near.T @ near
-    # It is symmetric, so its rows may be taken for columns.
-    matrix = csc_array((matrix.data, matrix.indices, matrix.indptr), shape=matrix.shape)
-    if matrix.nnz <= FEW * count:
-        options = {"SymmetricMode": True}
-        found = splu(matrix, "MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options=options).solve(scale * right)
-    else:
-        found, _ = cg(matrix, scale * right, rtol=CG_EXACT, maxiter=CG_STEPS)
+    found, _ = cg(matrix, scale * right, rtol=CG_EXACT, maxiter=CG_STEPS)
     return np.asarray(scale * found, np.float64)

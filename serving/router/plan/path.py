@@ -38,9 +38,9 @@ TINY = 1e-300
 
 
 def followed(
-    ways: Ways, supply: Supply, tau: float, price: Floats, sent: Floats | None, width: float
+    ways: Ways, supply: Supply, tau: float, slack: float, price: Floats, sent: Floats | None, width: float
 ) -> Floats:
-    """Prices that are balanced at `tau`, or near them.
+    """Prices that are balanced at `tau`, or near them; `slack` as in `Balance.is_right`.
 
     They are looked for from `price`, from a `tau` of `width`, and from what is `sent` by way; None: what
     doors choose at the price.
@@ -56,7 +56,8 @@ def followed(
         misfit = ways.seconds + price[ways.site] + width * np.log(sent / ways.offered[ways.door])
         misfit = np.where(stays, 0.0, misfit - _mean(ways, free, misfit))
         off = float((free * np.abs(misfit)).sum() / width / ways.offered.sum())
-        if width <= tau and off < NEARLY and Balance.of(ways, supply, tau, price).is_exact(ways, supply):
+        is_near = width <= tau and off < NEARLY
+        if is_near and Balance.of(ways, supply, tau, price).is_right(ways, supply, slack):
             break
         step = _step(ways, supply, width, price, sent, free, misfit)
         along = step[ways.site]

@@ -33,6 +33,9 @@ SPREAD = 1.02
 """An overloaded pool's sites bear up to so much more than in proportion to capacity, where that is nearer."""
 WORTH_MOVING = 0.01
 """Prices, and so shares, stay as they were unless others make all requests cost less by this share."""
+NEARLY_BEST = 1e-3
+"""Of plans that follow others: where they move, they come this near to the best. What is measured differs by
+more from one second to the next."""
 MOST_KNOWN = 0.99
 """Share of capacity beyond which nobody can say how long a request takes: it depends on how long it lasts."""
 TOO_FAR = 30.0
@@ -202,12 +205,13 @@ def _solve(
         settled, coming = guests.by_door(), guests.by_member(len(placed))
         most_away = lines.most_away(pool, distances.by_site(coming))
         rest = np.maximum(offered - settled, _ALMOST_NOTHING)
-        demand = Demand(distances, doors, rest[doors], np.maximum(0.0, most_away - settled)[doors], plan.tau)
+        carried = np.maximum(0.0, most_away - settled)[doors]
+        demand = Demand(distances, doors, rest[doors], carried, plan.tau, NEARLY_BEST if old else 0.0)
         start = starts[len(prices)] if len(prices) < len(starts) else None
         if start is None and prices:
             start = prices[-1]
         if start is not None and (prices or before is None or not distances.alike(before.distances)):
-            known, _ = demand.with_cheaper(known, demand.ways(known), start)
+            known = demand.with_cheaper(known, demand.ways(known), start).known
         best = _answer(demand, supply, known, start, guess, offered)
         known, prices = best.known, [*prices, best.price]
         settled[doors] += best.away
@@ -253,7 +257,7 @@ def _answer(
             return best
     best = Answer.best(demand, supply, known, guess if start is None else start, start is None)
     count = NEAREST
-    while not best.is_exact and count < len(guess):
+    while not best.is_right and count < len(guess):
         # Among those that they know, doors find too little room.
         count *= MORE
         known = demand.distances.nearest(offered, supply.capacity, count)

@@ -39,24 +39,25 @@ HARDER = 8.0
 
 
 def solve(
-    ways: Ways, supply: Supply, tau: float, price: Floats, sent: Floats | None, width: float
+    ways: Ways, supply: Supply, tau: float, slack: float, price: Floats, sent: Floats | None, width: float
 ) -> tuple[Split, Floats, bool]:
     """The best split, the prices that bring it about, and whether they do.
 
-    The last three say where to begin, as in `followed`: the time depends on them, but the answer does not.
+    `slack` as in `Balance.is_right`. The last three say where to begin, as in `followed`: the time depends on
+    them, but the answer does not, by more than the slack.
     """
-    price = followed(ways, supply, tau, price, sent, width)
-    price, at = _balanced(ways, supply, tau, price)
-    return at.split, price, at.is_exact(ways, supply)
+    price = followed(ways, supply, tau, slack, price, sent, width)
+    price, at = _balanced(ways, supply, tau, slack, price)
+    return at.split, price, at.is_right(ways, supply, slack)
 
 
-def _balanced(ways: Ways, supply: Supply, tau: float, price: Floats) -> tuple[Floats, Balance]:
+def _balanced(ways: Ways, supply: Supply, tau: float, slack: float, price: Floats) -> tuple[Floats, Balance]:
     """Prices at which supply meets demand, from near them."""
     # Below its first knot a site supplies nothing, and is asked for more than that.
     price = np.maximum(price, supply.prices[:, 0])
     at, held = Balance.of(ways, supply, tau, price), 0.0
     for _ in range(STEPS):
-        if at.is_exact(ways, supply):
+        if at.is_right(ways, supply, slack):
             break
         price, at, length = _along(ways, supply, tau, price, at, _step(ways, at, tau, held))
         if length <= SHORT:

@@ -217,29 +217,28 @@ class Distances:
                 found.append(part[row] * members + order[:enough])
         return Known(members, np.unique(np.concatenate(found)))
 
-    def with_cheaper(
-        self, known: Known, ways: Ways, doors: Ints, price: Floats, by_s: float
-    ) -> tuple[Known, float]:
+    def with_cheaper(self, known: Known, ways: Ways, doors: Ints, price: Floats, by_s: float) -> Cheaper:
         """`known` and, where members are cheaper at these prices than all that a door knows, by `by_s`
-        seconds, the cheapest of them; itself where there are none. And by how much they are at most."""
+        seconds, the cheapest of them; itself where there are none."""
         members = len(price)
         if len(known.pairs) == members * len(self.home) or not np.isfinite(self.added_s):
-            return known, 0.0
+            return Cheaper(known, 0.0, 0.0)
         best = np.minimum.reduceat(ways.seconds + price[ways.site], ways.first)
-        found, gain = [], 0.0
+        found, most, together = [], 0.0, 0.0
         for part in _parts(np.arange(len(doors))):
             cost = self.whole(doors[part]) + price
             gains = best[part] - cost.min(axis=1)
             could = np.flatnonzero(gains > by_s)
             if len(could):
-                gain = max(gain, float(gains.max()))
+                most = max(most, float(gains.max()))
+                together += float((ways.offered[part] * np.maximum(gains, 0.0)).sum())
                 cheap = np.argpartition(cost[could], ADDED, axis=1)[:, :ADDED]
                 row = np.repeat(could, ADDED)
                 cheaper = cost[row, cheap.ravel()] < best[part[row]]
                 found.append(doors[part[row]][cheaper] * members + cheap.ravel()[cheaper])
-        return (
-            (Known(members, np.union1d(known.pairs, np.concatenate(found))), gain) if found else (known, 0.0)
-        )
+        if found:
+            known = Known(members, np.union1d(known.pairs, np.concatenate(found)))
+        return Cheaper(known, most, together)
 
 
 @dataclass(frozen=True)
@@ -273,6 +272,18 @@ class Known:
     def site(self) -> Ints:
         """By pair."""
         return self.pairs % self.members
+
+
+@dataclass(frozen=True)
+class Cheaper:
+    """Members that are cheaper than those that doors knew."""
+
+    known: Known
+    """With them."""
+    most_s: float
+    """By how much at most."""
+    all_s: float
+    """Seconds a second that all doors together gain by them at most."""
 
 
 def _parts(doors: Ints) -> Iterator[Ints]:
