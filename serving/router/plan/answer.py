@@ -11,7 +11,7 @@ from serving.router.plan.path import followed
 from serving.router.plan.problem import Floats, Ints
 from serving.router.plan.solver import solve
 from serving.router.plan.supply import Supply
-from serving.router.plan.ways import Cheaper, Distances, Known, Ways
+from serving.router.plan.ways import NEAREST, Cheaper, Distances, Known, Ways
 
 ROUGH = 16.0
 """Where nothing is known of prices, doors look for cheaper members first at so many times `tau`."""
@@ -22,6 +22,11 @@ NEARBY = 64.0
 """Where this is at most so many times `tau`, what is sent is carried on."""
 REFINEMENTS = 10
 """How often doors look for cheaper members at most."""
+
+MORE = 4
+"""Where no prices are found, doors consider so many times as many members."""
+WORTH_MOVING = 0.01
+"""Prices, and so shares, stay as they were unless others make all requests cost less by this share."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +58,9 @@ class Answer:
     """A split, what it costs, and the prices behind it."""
 
     known: Known
-    """The members among which doors choose."""
+    """The members among which doors choose …"""
+    ways: Ways
+    """… and the ways there."""
     split: Split
     price: Floats
     load: Floats
@@ -69,9 +76,8 @@ class Answer:
     """Whether prices were found that balance."""
 
     @classmethod
-    def of(cls, demand: Demand, supply: Supply, known: Known, price: Floats) -> Answer:
+    def of(cls, demand: Demand, supply: Supply, known: Known, ways: Ways, price: Floats) -> Answer:
         """What doors do at these prices."""
-        ways = demand.ways(known)
         return cls._of(ways, supply, known, split(ways, price, demand.tau), price, True)
 
     @classmethod
@@ -83,6 +89,7 @@ class Answer:
         cost, excess = costs(ways, supply, done.sent, load, price)
         return cls(
             known=known,
+            ways=ways,
             split=done,
             price=price,
             load=load,
@@ -94,15 +101,16 @@ class Answer:
         )
 
     @classmethod
-    def best(cls, demand: Demand, supply: Supply, known: Known, price: Floats, is_rough: bool) -> Answer:
+    def best(
+        cls, demand: Demand, supply: Supply, known: Known, ways: Ways, price: Floats, is_rough: bool
+    ) -> Answer:
         """The best among all members, from these prices; `is_rough`: they are a guess."""
-        tau, ways = demand.tau, demand.ways(known)
+        tau = demand.tau
         sent, width = None, tau
         if is_rough:
             width = ROUGH * tau
-            price = followed(
-                ways, supply, width, demand.slack, price, None, COARSEST * float(ways.seconds.max())
-            )
+            farthest = COARSEST * float(ways.seconds.max())
+            price = followed(ways, supply, width, demand.slack, price, None, farthest)
             cheaper = demand.with_cheaper(known, ways, price)
             known = cheaper.known
             ways, width = demand.ways(known), max(width, COARSEST * cheaper.most_s)
@@ -118,3 +126,34 @@ class Answer:
             if is_little:
                 sent, width = ways.carried(last, done.sent), tau
         return answer
+
+
+def answer(
+    demand: Demand,
+    supply: Supply,
+    known: Known,
+    start: Floats | None,
+    is_new: bool,
+    guess: Floats,
+    offered: Floats,
+) -> Answer:
+    """The best split, from prices that may do or from a guess. `is_new`: other members than doors know may be
+    cheaper at these prices."""
+    ways = demand.ways(known)
+    if start is not None:
+        best = Answer.of(demand, supply, known, ways, start)
+        if is_new and best.excess <= WORTH_MOVING * best.cost:
+            more = demand.with_cheaper(known, ways, start).known
+            if more is not known:
+                known, ways = more, demand.ways(more)
+                best = Answer.of(demand, supply, known, ways, start)
+        if best.excess <= WORTH_MOVING * best.cost:
+            return best
+    best = Answer.best(demand, supply, known, ways, guess if start is None else start, start is None)
+    count = NEAREST
+    while not best.is_right and count < len(guess):
+        # Among those that they know, doors find too little room.
+        count *= MORE
+        known = demand.distances.nearest(offered, supply.capacity, count)
+        best = Answer.best(demand, supply, known, demand.ways(known), guess, is_rough=True)
+    return best

@@ -96,11 +96,13 @@ def _line(said: PoolSummary) -> tuple[float, float] | None:
     if not sizes:
         single = said.service_ms / 1e3 if said.service_ms else None
         return None if single is None else (single, single * most)
+    if len(sizes) == 1:
+        ((size, one),) = sizes.items()
+        single = one.mean_ms / 1e3
+        return single, single * max(1.0, most / size)
     rows = np.array(list(sizes), np.float64)
     times = np.array([one.mean_ms for one in sizes.values()]) / 1e3
     weights = np.array([one.executions for one in sizes.values()])
-    if len(sizes) == 1:
-        return float(times[0]), float(times[0] * max(1.0, most / rows[0]))
     mean_rows, mean_time = np.average(rows, weights=weights), np.average(times, weights=weights)
     spread = float(np.average((rows - mean_rows) ** 2, weights=weights))
     slope = max(0.0, float(np.average((rows - mean_rows) * (times - mean_time), weights=weights)) / spread)

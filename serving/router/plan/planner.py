@@ -14,12 +14,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from serving.fleet import CLASSES, Class
-from serving.router.plan.answer import Answer, Demand
+from serving.router.plan.answer import WORTH_MOVING, Answer, Demand, answer
 from serving.router.plan.lines import Guests, Lines
 from serving.router.plan.problem import Flags, Floats, PoolProblem, Problem
 from serving.router.plan.supply import Supply
 from serving.router.plan.wait import GRID, marginal_s, response_s
-from serving.router.plan.ways import NEAREST, Distances, Known
+from serving.router.plan.ways import Distances, Known
 from serving.router.view import Pool
 
 SMOOTHNESS = 0.01
@@ -27,12 +27,8 @@ SMOOTHNESS = 0.01
 NEAR = 0.1
 """… and at most this share of the way to the nearest other site: else requests leave home for nothing."""
 LEAST_TAU_S = 1e-5
-MORE = 4
-"""Where no prices are found, doors consider so many times as many members."""
 SPREAD = 1.02
 """An overloaded pool's sites bear up to so much more than in proportion to capacity, where that is nearer."""
-WORTH_MOVING = 0.01
-"""Prices, and so shares, stay as they were unless others make all requests cost less by this share."""
 NEARLY_BEST = 1e-3
 """Of plans that follow others: where they move, they come this near to the best. What is measured differs by
 more from one second to the next."""
@@ -210,9 +206,9 @@ def _solve(
         start = starts[len(prices)] if len(prices) < len(starts) else None
         if start is None and prices:
             start = prices[-1]
-        if start is not None and (prices or before is None or not distances.alike(before.distances)):
-            known = demand.with_cheaper(known, demand.ways(known), start).known
-        best = _answer(demand, supply, known, start, guess, offered)
+        # What is known has been looked for at these prices, unless the ways were others.
+        is_new = bool(prices) or before is None or not distances.alike(before.distances)
+        best = answer(demand, supply, known, start, is_new, guess, offered)
         known, prices = best.known, [*prices, best.price]
         settled[doors] += best.away
         more = _overfull(lines, pool, demand, best, guests, settled, len(prices) >= ROUNDS)
@@ -247,24 +243,6 @@ def _supply(
     return Supply.of(queues.capacity, queues.marginal, placed, bound, overload, _wall_s(plan, queues))
 
 
-def _answer(
-    demand: Demand, supply: Supply, known: Known, start: Floats | None, guess: Floats, offered: Floats
-) -> Answer:
-    """The best split, from prices that may do or from a guess."""
-    if start is not None:
-        best = Answer.of(demand, supply, known, start)
-        if best.excess <= WORTH_MOVING * best.cost:
-            return best
-    best = Answer.best(demand, supply, known, guess if start is None else start, start is None)
-    count = NEAREST
-    while not best.is_right and count < len(guess):
-        # Among those that they know, doors find too little room.
-        count *= MORE
-        known = demand.distances.nearest(offered, supply.capacity, count)
-        best = Answer.best(demand, supply, known, guess, is_rough=True)
-    return best
-
-
 def _overfull(
     lines: Lines,
     pool: PoolProblem,
@@ -286,7 +264,7 @@ def _overfull(
     if not over.any():
         return None
     member = np.flatnonzero(thin if is_last else over)
-    ways = demand.ways(best.known)
+    ways = best.ways
     sent = np.zeros((len(away), len(columns)))
     sent[demand.doors[ways.door], ways.site] = np.where(ways.is_home, 0.0, best.split.sent)
     share = np.minimum(1.0, most[member] / np.maximum(best.guests[member], _ALMOST_NOTHING))

@@ -2,7 +2,7 @@
 
 The plan follows what clients bring and what sites can do, neither of which the plan moves: there is no loop
 to swing in, however old the telemetry. What is here bounds what a wrong measurement can do within a second;
-that nothing moves for little is in `planner.WORTH_MOVING`.
+that nothing moves for little is in `answer.WORTH_MOVING`.
 """
 
 from __future__ import annotations

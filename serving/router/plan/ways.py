@@ -182,12 +182,14 @@ class Distances:
 
     def ways(self, known: Known, doors: Ints, offered: Floats, most_away: Floats) -> Ways:
         """The ways from `doors`, in order, to the members that they know."""
-        pick = np.zeros(len(self.home), bool)
-        pick[doors] = True
-        pick = pick[known.door]
+        place = np.full(len(self.home), -1)
+        place[doors] = np.arange(len(doors))
+        door, site = known.door, known.site
+        pick = place[door] >= 0
         if not np.isfinite(self.added_s):
-            pick &= known.site == self.home[known.door]
-        door, site = known.door[pick], known.site[pick]
+            pick &= site == self.home[door]
+        if not pick.all():
+            door, site = door[pick], site[pick]
         column, is_home = self.columns[site], site == self.home[door]
         seconds = self.rtt_s[door, column]
         if self.size:
@@ -195,8 +197,8 @@ class Distances:
         seconds = seconds + self.added_s
         if self.full is not None:
             seconds = seconds + self._shut(door) * self.full[site]
-        place = np.searchsorted(doors, door)
-        first = np.searchsorted(place, np.arange(len(doors)))
+        place = place[door]
+        first = np.concatenate([[0], np.cumsum(np.bincount(place, minlength=len(doors)))[:-1]])
         return Ways(offered, most_away, place, first, site, np.where(is_home, 0.0, seconds), is_home)
 
     def nearest(self, offered: Floats, capacity: Floats, count: int = NEAREST) -> Known:

@@ -161,10 +161,8 @@ def test_no_site_is_above_its_bound_when_there_is_room_elsewhere(of: Problem) ->
         assert loads(plan(of))[member.site] <= member.capacity * bound * 1.002
 
 
-@settings(max_examples=5, deadline=None)
-@given(st.integers(100, 300), st.floats(0.5, 0.8), st.floats(0, 1.5), st.integers(0, 1000))
-def test_no_site_is_above_its_bound_among_hundreds(sites: int, load: float, unlike: float, seed: int) -> None:
-    """Also where some have thousands of times the capacity of others, and doors know the nearest only."""
+def _hundreds(sites: int, load: float, unlike: float, seed: int) -> Problem:
+    """Unlike sites in the plane."""
     random = np.random.default_rng(seed)
     names = [f"s{number:03}" for number in range(sites)]
     members = [
@@ -177,8 +175,48 @@ def test_no_site_is_above_its_bound_among_hundreds(sites: int, load: float, unli
     far = 0.002 + 0.08 * np.sqrt(((places[:, None] - places) ** 2).sum(axis=2))
     np.fill_diagonal(far, 0)
     of = problem(members, {"interactive": dict(zip(names, brought, strict=True))})
-    made = plan(replace(of, rtt_s=far), doors=[])
-    for member in members:
+    return replace(of, rtt_s=far)
+
+
+@settings(max_examples=5, deadline=None)
+@given(st.integers(100, 300), st.floats(0.5, 0.8), st.floats(0, 1.5), st.integers(0, 1000))
+def test_no_site_is_above_its_bound_among_hundreds(sites: int, load: float, unlike: float, seed: int) -> None:
+    """Also where some have thousands of times the capacity of others, and doors know the nearest only."""
+    of = _hundreds(sites, load, unlike, seed)
+    made = plan(of, doors=[])
+    for member in of.pools[0].members:
+        assert loads(made)[member.site] <= member.capacity * 0.9 * 1.002
+
+
+def _seconds(of: Problem, made: Plan) -> float:
+    """What requests on the way and at sites take together."""
+    (pool,) = of.pools
+    on_the_way = sum(
+        pool.offered[class_][of.number[door]] * share * of.rtt_s[of.number[door], of.number[site]]
+        for (door, _, class_), row in made.shares.items()
+        for site, share in row.items()
+        if class_ in pool.offered
+    )
+    planned = made.pools[CLS]
+    return float(on_the_way + planned.load @ planned.response_s)
+
+
+@settings(max_examples=5, deadline=None)
+@given(st.integers(130, 200), st.floats(0.5, 0.8), st.floats(0, 1), st.integers(0, 1000))
+def test_a_plan_that_follows_is_nearly_as_good_as_one_from_nothing(
+    sites: int, load: float, unlike: float, seed: int
+) -> None:
+    """Second after second, as what doors bring changes, and no site is above its bound."""
+    now = _hundreds(sites, load, unlike, seed)
+    made = plan(now)
+    random = np.random.default_rng(seed)
+    for _ in range(3):
+        (pool,) = now.pools
+        rates = pool.offered["interactive"] * np.exp(0.05 * random.standard_normal(sites))
+        now = replace(now, pools=(replace(pool, offered={"interactive": rates}),))
+        made = plan(now, made)
+    assert _seconds(now, made) <= 1.015 * _seconds(now, plan(now))
+    for member in pool.members:
         assert loads(made)[member.site] <= member.capacity * 0.9 * 1.002
 
 
